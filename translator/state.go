@@ -1,0 +1,72 @@
+package translator
+
+import (
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+)
+
+// State is everything one node's Envoy configuration follows from.
+type State struct {
+	Node  dmsc.NodeID
+	Role  dmsc.Role
+	Addrs Addrs
+	// RIB decides where each name goes.
+	RIB *rib.RIB
+	// Neighbours are the links of this node, up or not, sorted by (Remote, ID).
+	Neighbours []Neighbour
+	// Services are the local instances to deliver to, sorted by
+	// (Prefix, Address). Several of one prefix share a cluster.
+	Services []Service
+	// Steering holds the ingress overlay of the SCSC, sorted by Prefix.
+	Steering []Steering
+	// Aliases map hosts to prefixes at the ingress.
+	Aliases []Alias
+}
+
+// Addrs are this node's own listening addresses, each "host:port" or
+// "unix:///path". Ingress is empty on an SR.
+type Addrs struct {
+	Ingress string
+	Fabric  string
+	Probe   string
+	Admin   string
+}
+
+// Neighbour is the far end of one link.
+type Neighbour struct {
+	rib.NextHop // Weight is not used here
+	Data        string
+	Class       dmsc.LinkClass
+	// Up is pushed to Envoy as the health status of the endpoint.
+	Up bool
+}
+
+// Service is one local instance of a prefix.
+type Service struct {
+	Prefix     dmsc.ServicePrefix
+	Address    string // host:port
+	Protocol   dmsc.Protocol
+	HealthPath string // "" = no active check (TCP: a connect check)
+	Weight     uint32 // 0 means 1
+}
+
+// Steering sends a share of a name's requests along explicit paths. What the
+// shares leave of 100 follows the ordinary FIB.
+type Steering struct {
+	Prefix   dmsc.ServicePrefix // an announced prefix or a function
+	PolicyID string
+	Paths    []WeightedPath
+}
+
+// WeightedPath is one explicit path from this node to an egress.
+type WeightedPath struct {
+	Nodes    []dmsc.NodeID // this node first, the egress last; 2..16
+	Instance dmsc.ServicePrefix
+	Weight   uint32 // of 100
+}
+
+// Alias makes requests for a host enter as a prefix.
+type Alias struct {
+	Host   string
+	Prefix dmsc.ServicePrefix
+}
