@@ -1,0 +1,88 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each does all
+# its own set-up; what they download stays in .cache/, what they build in bin/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ARGS ?=
+PKG ?= ./...
+FUZZTIME ?= 30s
+SOAK ?= 10
+
+# Every recipe names the Envoy that scripts/envoy.sh found or unpacked.
+WITH_ENVOY = DMSC_ENVOY="$$(scripts/envoy.sh)"
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## build bin/dmsc, one static binary
+	CGO_ENABLED=0 go build -trimpath -o bin/dmsc ./cmd/dmsc
+
+.PHONY: envoy
+envoy: ## find an Envoy, or unpack the pinned one into .cache/envoy
+	@scripts/envoy.sh
+
+.PHONY: demo
+demo: build envoy ## run the draft's Figure 2 on real Envoys; ARGS=--once
+	$(WITH_ENVOY) bin/dmsc demo $(ARGS)
+
+.PHONY: test
+test: envoy ## vet and run every test, the demo and real Envoys included
+	go vet ./...
+	$(WITH_ENVOY) go test -count=1 -timeout 15m ./...
+
+.PHONY: race
+race: envoy ## run the tests under the race detector; PKG=./linkstate/...
+	$(WITH_ENVOY) go test -race -count=1 -timeout 20m $(PKG)
+
+.PHONY: bench
+bench: ## run the benchmarks; PKG=./linkstate/...
+	go test -run '^$$' -bench . -benchmem -timeout 30m $(PKG)
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	if [[ -n $$unformatted ]]; then echo "not gofmt-clean:" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go vet -tags compose ./e2e/compose
+	@scripts/tools.sh staticcheck
+	.cache/bin/staticcheck ./...
+
+.PHONY: generate
+generate: ## lint the protos and generate their Go files
+	@scripts/tools.sh buf protoc-gen-go protoc-gen-go-grpc
+	.cache/bin/buf lint
+	PATH="$(CURDIR)/.cache/bin:$$PATH" .cache/bin/buf generate
+
+.PHONY: check-generate
+check-generate: ## fail when a committed Go file is not what its proto generates
+	go test -count=1 ./api/...
+
+.PHONY: golden
+golden: envoy ## rewrite the scenes and golden files; read the diff before you commit it
+	$(WITH_ENVOY) go test -count=1 $$(grep -rlE 'cockroachdb/datadriven"|flag\.Bool\("rewrite"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -rewrite
+
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME (30s)
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | while IFS=: read -r file name; do \
+		echo "$${name#func } in $$(dirname "$$file")"; \
+		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	done
+
+.PHONY: soak
+soak: build envoy ## run the demo's whole story SOAK (10) times in a row
+	@for ((i = 1; i <= $(SOAK); i++)); do echo "run $$i of $(SOAK)"; $(WITH_ENVOY) bin/dmsc demo --once $(ARGS); done
+
+.PHONY: e2e-compose
+e2e-compose: build envoy ## run Figure 2 as containers; as root it starts an engine when none answers
+	$(WITH_ENVOY) e2e/compose/run.sh
+
+.PHONY: check
+check: lint test race ## all that a push needs
+
+.PHONY: clean
+clean: ## remove what was built and downloaded
+	rm -rf bin .cache
