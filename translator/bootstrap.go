@@ -1,0 +1,124 @@
+package translator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// envoyCluster is node.cluster of every Envoy of ours.
+const envoyCluster = "dmsc"
+
+// xdsName is the cluster of the agent.
+const xdsName = "dmsc/xds"
+
+// startTimeout is how long a starting Envoy waits for its first clusters and
+// listeners; an agent answers within 5 s of its own start (design §4).
+const startTimeout = 5 * time.Second
+
+// maxConnections bounds what all listeners of an Envoy accept together.
+const maxConnections = 100000
+
+// Bootstrap makes the configuration with which the Envoy of a node starts and
+// gets everything else from its agent by delta ADS. Addresses are "host:port"
+// or "unix:///path"; xdsAddr may have a host name, adminAddr needs an IP and may be
+// empty for no admin listener.
+func Bootstrap(id dmsc.NodeID, adminAddr, xdsAddr string) (*bootstrapv3.Bootstrap, error) {
+	boot, err := bootstrap(id, adminAddr)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap of %s: %w", id, err)
+	}
+	agent, err := agentCluster(xdsAddr)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap of %s: xds %w", id, err)
+	}
+	boot.StaticResources = &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agent}}
+	boot.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
+		AdsConfig: deltaADS(),
+		CdsConfig: adsSource(startTimeout),
+		LdsConfig: adsSource(startTimeout),
+	}
+	return boot, nil
+}
+
+// deltaADS reconnects soon: while the agent is away nothing can be repaired by
+// EDS, and by default Envoy waits 0.5 to 30 s.
+func deltaADS() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
+		TransportApiVersion:       corev3.ApiVersion_V3,
+		SetNodeOnFirstMessageOnly: true,
+		GrpcServices: []*corev3.GrpcService{{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: xdsName,
+				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+					BaseInterval: durationpb.New(50 * time.Millisecond),
+					MaxInterval:  durationpb.New(250 * time.Millisecond),
+				}},
+			}},
+		}},
+	}
+}
+
+func agentCluster(addr string) (*clusterv3.Cluster, error) {
+	c := &clusterv3.Cluster{
+		Name:                 xdsName,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       durationpb.New(time.Second),
+		// An agent that hangs without closing is noticed within 10 s.
+		TypedExtensionProtocolOptions: http2Options(&corev3.KeepaliveSettings{
+			Interval: durationpb.New(5 * time.Second),
+			Timeout:  durationpb.New(5 * time.Second),
+		}),
+	}
+	a, err := address(addr)
+	if err != nil {
+		host, port, splitErr := splitHostPort(addr)
+		if splitErr != nil || host == "" {
+			return nil, err
+		}
+		a = socketAddress(host, port)
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+	}
+	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
+		ClusterName: xdsName,
+		Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			LbEndpoints: []*endpointv3.LbEndpoint{endpoint(a, corev3.HealthStatus_UNKNOWN, 0)},
+		}},
+	}
+	return c, nil
+}
+
+// bootstrap is what every Envoy of ours starts with.
+func bootstrap(id dmsc.NodeID, adminAddr string) (*bootstrapv3.Bootstrap, error) {
+	boot := &bootstrapv3.Bootstrap{
+		Node: &corev3.Node{Id: string(id), Cluster: envoyCluster},
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{{
+			Name:        "envoy.bootstrap.internal_listener", // for dmsc/demote
+			TypedConfig: typed(&internallistenerv3.InternalListener{}),
+		}},
+		OverloadManager: &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
+			Name: "envoy.resource_monitors.global_downstream_max_connections",
+			ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
+				TypedConfig: typed(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxConnections}),
+			},
+		}}},
+	}
+	if adminAddr != "" {
+		a, err := address(adminAddr)
+		if err != nil {
+			return nil, fmt.Errorf("admin %w", err)
+		}
+		boot.Admin = &bootstrapv3.Admin{Address: a}
+	}
+	return boot, nil
+}

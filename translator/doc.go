@@ -1,0 +1,40 @@
+// Package translator turns the state of one node into the Envoy resources that
+// make its Envoy forward (design §5). It is a pure function: the same State
+// gives equal resources, also in another process, and it knows neither clock
+// nor socket nor LSA.
+//
+//	r, err := translator.Translate(state)
+//	if err == nil {
+//		err = r.Validate()
+//	}
+//	if err != nil {
+//		return err // keep publishing the last good set
+//	}
+//	publish(r.Clusters, r.Endpoints, r.Routes, r.Listeners)
+//
+// Bootstrap writes the file a managed Envoy starts with; Static writes one that
+// runs without any agent; YAML prints either.
+//
+// # The form of the FIB
+//
+// Two route tables are keyed by a header instead of the host (vhost_header), so
+// Envoy's host table does longest-prefix match on service prefixes:
+//
+//	a/1   announced   domains a/1, a/1/, a/1/*     a/10 is another name
+//	a     function    domains a, a/                exact: a/99 is not in the pool
+//
+// There is one virtual host per (next-hop group, class), so the number of
+// routes follows the topology and not the number of names. The class of a name
+// says what may be repeated: once (default), safe (replay_safe) and tcp
+// (CONNECT, which only connect_matcher routes match).
+//
+//	listener      table         requests of
+//	dmsc/ingress  dmsc/ingress  pods: aliases, policies, retries on dmsc-error
+//	dmsc/fabric   dmsc/fabric   neighbours: explicit paths, transit, delivery
+//	dmsc/demote   dmsc/fabric   ourselves: a path that broke continues without it
+//	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
+//
+// A request walks: trust border (header.go) → virtual host (ingress.go) → group
+// (cluster.go, endpoint.go) → next node's fabric table (fabric.go): first the
+// via guard, then explicit path or ordinary hop → delivery (route.go).
+package translator

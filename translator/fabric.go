@@ -1,0 +1,100 @@
+package translator
+
+import (
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+)
+
+// fabricTable routes what neighbours send: explicit paths, transit, delivery.
+// The order of routes is the contract: via guard, then (only in dmsc/path/*)
+// the explicit path and its demotion, else the ordinary way.
+func (b *builder) fabricTable() *routev3.RouteConfiguration {
+	hosts := []*routev3.VirtualHost{b.paths(classOnce), b.paths(classSafe), b.paths(classTCP)}
+	var grouped []*rib.Entry
+	for _, e := range b.RIB.Entries {
+		switch {
+		case e.Kind == rib.Node && e.Prefix.String() == b.ownName(): // dmsc/hello answers it
+		case e.Local:
+			hosts = append(hosts, b.delivery(e))
+		default:
+			grouped = append(grouped, e)
+		}
+	}
+	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
+		return []*routev3.Route{b.guard(c), c.forward(GroupCluster(g))}, hopRetry(c, !g.ECMP())
+	})...)
+	hosts = append(hosts, &routev3.VirtualHost{
+		Name:    "dmsc/none",
+		Domains: []string{"*"},
+		Routes:  append(bothWays(b.guard), bothWays(b.noRoute)...),
+	})
+	return &routev3.RouteConfiguration{
+		Name:                   fabricName,
+		VhostHeader:            headerKey,
+		VirtualHosts:           hosts,
+		RequestHeadersToAdd:    appendVia(b.Node),
+		RequestHeadersToRemove: []string{headerKey},
+	}
+}
+
+// hello answers from the FIB itself, so that an Envoy without a FIB is not
+// taken for alive (design §4, Adjacency).
+func (b *builder) hello(generation string) *routev3.VirtualHost {
+	return &routev3.VirtualHost{
+		Name:    helloPrefix,
+		Domains: []string{helloPrefix, b.ownName()},
+		Routes: []*routev3.Route{{
+			Match:  classOnce.match(),
+			Action: &routev3.Route_DirectResponse{DirectResponse: respond(200, string(b.Node)+" "+generation+"\n")},
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
+				setHeader(headerNode, string(b.Node)),
+				setHeader(headerGeneration, generation),
+			},
+		}},
+	}
+}
+
+func (b *builder) ownName() string { return "dmsc/node/" + string(b.Node) }
+
+// paths is the only kind of virtual host that looks at dmsc-path. The last but
+// one node removes the path: its end is no demotion (reference R2).
+func (b *builder) paths(c class) *routev3.VirtualHost {
+	routes := []*routev3.Route{b.guard(c)}
+	for _, id := range b.neighbours() {
+		pair := pathMark(b.Node, id)
+		last := c.forward(NeighbourCluster(id),
+			headerMatches(headerPath, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: pair}}))
+		last.RequestHeadersToRemove = []string{headerPath}
+		routes = append(routes, last, c.forward(NeighbourCluster(id),
+			headerMatches(headerPath, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: pair}})))
+	}
+	routes = append(routes, c.forward(demoteName))
+	return &routev3.VirtualHost{
+		Name:        "dmsc/path/" + string(c),
+		Domains:     []string{pathClass(c) + ">*"},
+		Routes:      routes,
+		RetryPolicy: hopRetry(c, true),
+	}
+}
+
+// delivery hands an entry's requests to local instances. A function honours
+// the instance that the ingress chose and falls back to its pool.
+func (b *builder) delivery(e *rib.Entry) *routev3.VirtualHost {
+	c := classOf(e)
+	routes := []*routev3.Route{b.guard(c)}
+	if e.Kind == rib.Function {
+		for _, instance := range b.localInstances(e) {
+			routes = append(routes, c.deliver(LocalCluster(instance.Prefix), headerMatches(headerInstance,
+				&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: instance.Prefix.String()}})))
+		}
+	}
+	routes = append(routes, c.deliver(b.localCluster(e)))
+	return &routev3.VirtualHost{
+		Name:        localHost(e),
+		Domains:     domains(e),
+		Routes:      routes,
+		RetryPolicy: hopRetry(c, false),
+	}
+}

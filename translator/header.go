@@ -1,0 +1,152 @@
+package translator
+
+import (
+	"github.com/dmsc-mesh/dmsc"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// The headers of the fabric (design §5).
+const (
+	// headerPrefix is the only one a client may set (besides headerTrace).
+	headerPrefix = "dmsc-service-prefix"
+	// headerKey is what the fabric table is looked up by: the path if there is
+	// one, else the prefix. It lives within one node.
+	headerKey = "dmsc-key"
+	// headerVia lists the nodes a request has passed, as "<sg-1>,<sr-1>".
+	headerVia = "dmsc-via"
+	// headerPath is an explicit path ">sg-1>sr-1>sg-4>", after the class.
+	headerPath = "dmsc-path"
+	// headerInstance is the instance chosen for a function, beside a path only.
+	headerInstance = "dmsc-instance"
+	headerTrace    = "dmsc-trace"
+
+	// headerError marks a reply that no pod has seen: "<code>; node=<id>".
+	headerError      = "dmsc-error"
+	headerHop        = "dmsc-hop"
+	headerNode       = "dmsc-node"
+	headerGeneration = "dmsc-generation"
+)
+
+// The codes of headerError.
+const (
+	codeLoop      = "loop"
+	codeNoRoute   = "no-route"
+	codeNoPrefix  = "no-prefix"
+	codeNoHealthy = "no-healthy"
+	codeStarting  = "starting"
+)
+
+// What delivery removes: pods get the prefix and the via, and what they answer
+// must not pass for an answer of the fabric.
+var (
+	hiddenFromPods   = []string{headerPath, headerInstance, headerTrace}
+	forbiddenForPods = []string{headerError, headerHop, headerNode, headerGeneration}
+)
+
+// hostPrefix starts the key of requests without a service prefix; ":" is
+// outside the grammar, so no prefix looks like it.
+const hostPrefix = "host:"
+
+func setHeader(key, value string) *corev3.HeaderValueOption {
+	return headerOption(key, value, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+}
+
+func headerOption(key, value string, action corev3.HeaderValueOption_HeaderAppendAction) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: key, Value: value},
+		AppendAction: action,
+	}
+}
+
+func errorHeader(code string, node dmsc.NodeID) *corev3.HeaderValueOption {
+	return setHeader(headerError, code+"; node="+string(node))
+}
+
+// appendVia makes every table record this node as passed.
+func appendVia(node dmsc.NodeID) []*corev3.HeaderValueOption {
+	return []*corev3.HeaderValueOption{
+		headerOption(headerVia, viaMark(node), corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD),
+	}
+}
+
+// viaMark is delimited on both sides: no node's mark contains another's.
+func viaMark(node dmsc.NodeID) string { return "<" + string(node) + ">" }
+
+// borderMutations are the trust border of the pod-facing listener. There is no
+// "all but these" matcher, so the two headers a client may set are kept aside
+// under names that no longer start with dmsc-; the ones a client chose for
+// those names are removed first. %REQ()% reads the first line only, so a
+// doubled header cannot smuggle a second value past the route.
+func borderMutations() []*mutationv3.HeaderMutation {
+	const keepPrefix, keepTrace = "x-dmsc-keep-0", "x-dmsc-keep-1"
+	return []*mutationv3.HeaderMutation{
+		remove(keepPrefix),
+		appendHeader(setHeader(keepPrefix, "%REQ("+headerPrefix+")%")),
+		remove(keepTrace),
+		appendHeader(setHeader(keepTrace, "%REQ("+headerTrace+")%")),
+		removePrefixed("dmsc-"),
+		removePrefixed("dmsc_"), // many servers read _ as -
+		removePrefixed("x-envoy-"),
+		appendHeader(setHeader(headerPrefix, "%REQ("+keepPrefix+")%")),
+		remove(keepPrefix),
+		appendHeader(setHeader(headerTrace, "%REQ("+keepTrace+")%")),
+		remove(keepTrace),
+		appendHeader(headerOption(headerPrefix, hostPrefix+"%REQ(:AUTHORITY)%", corev3.HeaderValueOption_ADD_IF_ABSENT)),
+	}
+}
+
+// keyMutations set the key of the fabric table.
+func keyMutations() []*mutationv3.HeaderMutation {
+	return []*mutationv3.HeaderMutation{
+		remove(headerKey),
+		appendHeader(setHeader(headerKey, "%REQ("+headerPath+"?"+headerPrefix+")%")),
+	}
+}
+
+// demoteMutations make a request an ordinary one again. The via is removed and
+// not overwritten: the route table appends this node after it.
+func demoteMutations() []*mutationv3.HeaderMutation {
+	return append([]*mutationv3.HeaderMutation{
+		remove(headerPath),
+		remove(headerVia),
+		remove(headerInstance),
+	}, keyMutations()...)
+}
+
+func earlyMutation(mutations []*mutationv3.HeaderMutation) []*corev3.TypedExtensionConfig {
+	return []*corev3.TypedExtensionConfig{{
+		Name:        "dmsc/border",
+		TypedConfig: typed(&earlyv3.HeaderMutation{Mutations: mutations}),
+	}}
+}
+
+func remove(header string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: header}}
+}
+
+func removePrefixed(prefix string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{
+			KeyMatcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
+		},
+	}}
+}
+
+func appendHeader(option *corev3.HeaderValueOption) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: option}}
+}
+
+// typed packs an extension's configuration. Its bytes are deterministic, since
+// versions are hashes of them.
+func typed(m proto.Message) *anypb.Any {
+	packed := new(anypb.Any)
+	if err := anypb.MarshalFrom(packed, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		panic(err) // only text that is not UTF-8 fails, and no such text is put in
+	}
+	return packed
+}

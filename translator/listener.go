@@ -1,0 +1,167 @@
+package translator
+
+import (
+	"fmt"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// fetchTimeout is how long Envoy waits for a resource that another one names
+// before it goes on without.
+const fetchTimeout = 2 * time.Second
+
+// ingressIdle ends streams of pods on which nothing has moved for so long.
+// Within the fabric nothing does: Envoy's default of 5 min would cut idle gRPC
+// streams and WebSockets.
+const ingressIdle = time.Hour
+
+func (b *builder) listeners() map[string]*listenerv3.Listener {
+	listeners := map[string]*listenerv3.Listener{
+		fabricName: b.socketListener(fabricName, b.Addrs.Fabric, b.fabricManager()),
+		demoteName: b.demoteListener(),
+		probeName:  b.socketListener(probeName, b.Addrs.Probe, connectionManager("dmsc_probe", probeName)),
+	}
+	if b.Addrs.Ingress != "" {
+		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.ingressManager())
+	}
+	return listeners
+}
+
+// routes are the tables of the listeners.
+func (b *builder) routes() map[string]*routev3.RouteConfiguration {
+	tables := map[string]*routev3.RouteConfiguration{
+		fabricName: b.fabricTable(),
+		probeName:  b.probeTable(),
+	}
+	if b.Addrs.Ingress != "" {
+		tables[ingressName] = b.ingressTable()
+	}
+	return tables
+}
+
+// socketListener never shares its port: with SO_REUSEPORT two Envoys by
+// mistake on one port would both go live and halve the traffic.
+func (b *builder) socketListener(name, addr string, manager *hcmv3.HttpConnectionManager) *listenerv3.Listener {
+	bind, err := address(addr)
+	if err != nil {
+		b.fault(fmt.Errorf("listener %s: %w", name, err))
+	}
+	return &listenerv3.Listener{
+		Name:            name,
+		Address:         bind,
+		EnableReusePort: wrapperspb.Bool(false),
+		FilterChains:    filterChains(manager),
+	}
+}
+
+// demoteListener takes requests whose path is broken. It has no port, so
+// nothing but this Envoy's own clusters reaches it.
+func (b *builder) demoteListener() *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name:              demoteName,
+		ListenerSpecifier: &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
+		FilterChains:      filterChains(b.demoteManager()),
+	}
+}
+
+func (b *builder) ingressManager() *hcmv3.HttpConnectionManager {
+	m := connectionManager("dmsc_ingress", ingressName)
+	m.StreamIdleTimeout = durationpb.New(ingressIdle)
+	m.GenerateRequestId = wrapperspb.Bool(true)
+	m.UseRemoteAddress = wrapperspb.Bool(true)
+	m.SkipXffAppend = false
+	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
+	m.LocalReplyConfig = b.localReplies()
+	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
+	return m
+}
+
+func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
+	m := connectionManager("dmsc_fabric", fabricName)
+	m.EarlyHeaderMutationExtensions = earlyMutation(keyMutations())
+	m.LocalReplyConfig = b.localReplies()
+	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
+	return m
+}
+
+// demoteManager has no hop filter, or this node would stand in the trace twice.
+func (b *builder) demoteManager() *hcmv3.HttpConnectionManager {
+	m := connectionManager("dmsc_demote", fabricName)
+	m.EarlyHeaderMutationExtensions = earlyMutation(demoteMutations())
+	m.LocalReplyConfig = b.localReplies()
+	return m
+}
+
+// connectionManager has what all listeners share.
+func connectionManager(stats, table string) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix:                 stats,
+		RouteSpecifier:             &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table, ConfigSource: adsSource(fetchTimeout)}},
+		StreamIdleTimeout:          durationpb.New(0),
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		GenerateRequestId:          wrapperspb.Bool(false),
+		UseRemoteAddress:           wrapperspb.Bool(false),
+		SkipXffAppend:              true,
+		// Nobody is internal: x-envoy-* of others is never obeyed.
+		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
+			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "255.255.255.255", PrefixLen: wrapperspb.UInt32(32)}},
+		},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			AllowConnect:         true,
+			MaxConcurrentStreams: wrapperspb.UInt32(10000),
+		},
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		HttpFilters:    []*hcmv3.HttpFilter{routerFilter()},
+	}
+}
+
+// localReplies mark Envoy's own replies when the request has left for nobody.
+// UC, UR and UT are never marked: a pod may have seen those requests.
+func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		b.replyMapper(codeStarting, "NR"),              // no route table yet, or no key header
+		b.replyMapper(codeNoHealthy, "UH", "UF", "NC"), // no host, no connection, no cluster
+	}}
+}
+
+func (b *builder) replyMapper(code string, flags ...string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
+		}},
+		HeadersToAdd: []*corev3.HeaderValueOption{errorHeader(code, b.Node)},
+	}
+}
+
+func routerFilter() *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name:       "envoy.filters.http.router",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(&routerv3.Router{SuppressEnvoyHeaders: true})},
+	}
+}
+
+func filterChains(manager *hcmv3.HttpConnectionManager) []*listenerv3.FilterChain {
+	return []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+		Name:       managerFilter,
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(manager)},
+	}}}}
+}
+
+const managerFilter = "envoy.filters.network.http_connection_manager"
+
+// adsSource takes a resource from the one ADS stream.
+func adsSource(timeout time.Duration) *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		InitialFetchTimeout:   durationpb.New(timeout),
+	}
+}

@@ -1,0 +1,144 @@
+package translator
+
+import (
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// class says how the requests of a name may be treated.
+type class string
+
+// The classes; each has its own virtual host per next-hop group.
+const (
+	classOnce class = "once" // a request that may have been seen is not repeated
+	classSafe class = "safe" // replay_safe: it may be
+	classTCP  class = "tcp"  // CONNECT, which routes by path prefix never match
+)
+
+func classOf(e *rib.Entry) class {
+	switch {
+	case e.Protocol == dmsc.TCP:
+		return classTCP
+	case e.ReplaySafe:
+		return classSafe
+	}
+	return classOnce
+}
+
+// match is what every route of the class starts from.
+func (c class) match(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+	if c == classTCP {
+		return &routev3.RouteMatch{
+			PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}},
+			Headers:       headers,
+		}
+	}
+	return &routev3.RouteMatch{
+		PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"},
+		Headers:       headers,
+	}
+}
+
+// forward sends requests of the class on to the next node.
+func (c class) forward(cluster string, headers ...*routev3.HeaderMatcher) *routev3.Route {
+	action := c.action(nil)
+	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
+	return &routev3.Route{Match: c.match(headers...), Action: &routev3.Route_Route{Route: action}}
+}
+
+// deliver hands requests of the class to pods.
+func (c class) deliver(cluster string, headers ...*routev3.HeaderMatcher) *routev3.Route {
+	action := c.action(&routev3.RouteAction_UpgradeConfig_ConnectConfig{})
+	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
+	return &routev3.Route{
+		Match:                   c.match(headers...),
+		Action:                  &routev3.Route_Route{Route: action},
+		RequestHeadersToRemove:  hiddenFromPods,
+		ResponseHeadersToRemove: forbiddenForPods,
+	}
+}
+
+// action leaves deadlines to the pods: Envoy's default of 15 s would cut
+// streams. terminate ends a CONNECT here instead of passing it on.
+func (c class) action(terminate *routev3.RouteAction_UpgradeConfig_ConnectConfig) *routev3.RouteAction {
+	action := &routev3.RouteAction{Timeout: durationpb.New(0)}
+	if c == classTCP {
+		action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "CONNECT", ConnectConfig: terminate}}
+	}
+	return action
+}
+
+// refuse answers with a reply that no pod has seen.
+func (b *builder) refuse(c class, status uint32, code, text string, headers ...*routev3.HeaderMatcher) *routev3.Route {
+	return &routev3.Route{
+		Match:                c.match(headers...),
+		Action:               &routev3.Route_DirectResponse{DirectResponse: respond(status, "dmsc: "+text+"\n")},
+		ResponseHeadersToAdd: []*corev3.HeaderValueOption{errorHeader(code, b.Node)},
+	}
+}
+
+func respond(status uint32, body string) *routev3.DirectResponseAction {
+	return &routev3.DirectResponseAction{
+		Status: status,
+		Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
+	}
+}
+
+// guard is the first route of each virtual host of the fabric: this node has
+// forwarded the request before.
+func (b *builder) guard(c class) *routev3.Route {
+	return b.refuse(c, 508, codeLoop, "loop detected at "+string(b.Node),
+		headerMatches(headerVia, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Contains{Contains: viaMark(b.Node)}}))
+}
+
+func (b *builder) noRoute(c class) *routev3.Route {
+	return b.refuse(c, 404, codeNoRoute, "no route at "+string(b.Node))
+}
+
+// domains are the keys an entry answers to.
+func domains(e *rib.Entry) []string {
+	p := e.Prefix.String()
+	switch e.Kind {
+	case rib.Announced:
+		return []string{p, p + "/", p + "/*"}
+	case rib.Function:
+		return []string{p, p + "/"}
+	default:
+		return []string{p}
+	}
+}
+
+func headerPresent(name string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+	}
+}
+
+func headerMatches(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{
+		Name:                 name,
+		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m},
+	}
+}
+
+// groupHosts makes one virtual host per (next-hop group, class) of the entries,
+// sorted by name.
+func groupHosts(entries []*rib.Entry, routes func(*rib.Group, class) ([]*routev3.Route, *routev3.RetryPolicy)) []*routev3.VirtualHost {
+	hosts := make(map[string]*routev3.VirtualHost)
+	for _, e := range entries {
+		c := classOf(e)
+		name := GroupCluster(e.Group) + "/" + string(c)
+		if hosts[name] == nil {
+			host := &routev3.VirtualHost{Name: name}
+			host.Routes, host.RetryPolicy = routes(e.Group, c)
+			hosts[name] = host
+		}
+		hosts[name].Domains = append(hosts[name].Domains, domains(e)...)
+	}
+	return sortedValues(hosts)
+}

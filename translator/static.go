@@ -1,0 +1,50 @@
+package translator
+
+import (
+	"fmt"
+
+	"github.com/dmsc-mesh/dmsc"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Static makes a configuration with which an Envoy forwards without an agent:
+// the resources with their routes and endpoints inline. Of addrs only Admin is
+// used; empty means no admin listener. r is not changed.
+func Static(id dmsc.NodeID, addrs Addrs, r Resources) (*bootstrapv3.Bootstrap, error) {
+	boot, err := bootstrap(id, addrs.Admin)
+	if err != nil {
+		return nil, fmt.Errorf("static configuration of %s: %w", id, err)
+	}
+	boot.StaticResources = new(bootstrapv3.Bootstrap_StaticResources)
+	for _, l := range sortedValues(r.Listeners) {
+		l = proto.CloneOf(l)
+		if err := r.inlineRoutes(l); err != nil {
+			return nil, fmt.Errorf("static configuration of %s: %w", id, err)
+		}
+		boot.StaticResources.Listeners = append(boot.StaticResources.Listeners, l)
+	}
+	for _, c := range sortedValues(r.Clusters) {
+		c = proto.CloneOf(c)
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		c.EdsClusterConfig = nil
+		c.LoadAssignment = r.Endpoints[c.Name]
+		boot.StaticResources.Clusters = append(boot.StaticResources.Clusters, c)
+	}
+	return boot, nil
+}
+
+func (r Resources) inlineRoutes(l *listenerv3.Listener) error {
+	return eachManager(l, func(filter *listenerv3.Filter, m *hcmv3.HttpConnectionManager) error {
+		table := r.Routes[m.GetRds().GetRouteConfigName()]
+		if table == nil {
+			return fmt.Errorf("listener %s: route table %q does not exist", l.Name, m.GetRds().GetRouteConfigName())
+		}
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: table}
+		filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: typed(m)}
+		return nil
+	})
+}

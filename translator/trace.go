@@ -1,0 +1,62 @@
+package translator
+
+import (
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	actionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+)
+
+// hopFilter adds "dmsc-hop: <node>;us=<n>" to the response of a request that
+// carries dmsc-trace: n is the time from the request's arrival to the first
+// byte of the next hop's response, in microseconds; it is empty when this node
+// answered itself. The innermost hop comes first.
+func (b *builder) hopFilter() *hcmv3.HttpFilter {
+	hop := headerOption(headerHop, string(b.Node)+";us=%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%",
+		corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
+	return &hcmv3.HttpFilter{
+		Name: "dmsc/hop",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(&matchingv3.ExtensionWithMatcher{
+			ExtensionConfig: &corev3.TypedExtensionConfig{
+				Name: "dmsc/hop/mutation",
+				TypedConfig: typed(&headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+					ResponseMutations: []*mutationv3.HeaderMutation{appendHeader(hop)},
+				}}),
+			},
+			XdsMatcher: skipUnless(headerTrace),
+		})},
+	}
+}
+
+// skipUnless leaves a filter out for requests without the header.
+func skipUnless(header string) *xdsmatcherv3.Matcher {
+	present := &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+		Input: &xdscorev3.TypedExtensionConfig{
+			Name:        "header",
+			TypedConfig: typed(&matcherv3.HttpRequestHeaderMatchInput{HeaderName: header}),
+		},
+		Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: &xdsmatcherv3.StringMatcher{
+			MatchPattern: &xdsmatcherv3.StringMatcher_SafeRegex{SafeRegex: &xdsmatcherv3.RegexMatcher{
+				EngineType: &xdsmatcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcherv3.RegexMatcher_GoogleRE2{}}, // rejected without
+				Regex:      ".+",
+			}},
+		}},
+	}
+	absent := &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{
+		NotMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate{
+			MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: present},
+		},
+	}}
+	skip := &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
+		Name:        "skip",
+		TypedConfig: typed(&actionv3.SkipFilter{}),
+	}}}
+	return &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
+		Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{Predicate: absent, OnMatch: skip}},
+	}}}
+}

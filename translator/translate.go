@@ -1,0 +1,174 @@
+package translator
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Resources are the complete configuration of one Envoy, each map keyed by the
+// name of the resource. Listeners take their routes by RDS and clusters their
+// endpoints by EDS, both over ADS. Resources are not changed after Translate.
+type Resources struct {
+	Listeners map[string]*listenerv3.Listener
+	Routes    map[string]*routev3.RouteConfiguration
+	Clusters  map[string]*clusterv3.Cluster
+	// Endpoints has one assignment per cluster, under the name of the cluster.
+	Endpoints map[string]*endpointv3.ClusterLoadAssignment
+	// Generation is what dmsc/hello answers: a hash of the listeners, routes
+	// and clusters, 16 hexadecimal digits. Endpoints are not in it, so that a
+	// change of health resends no route table.
+	Generation string
+}
+
+// Translate turns the state of a node into its Envoy resources. Equal states
+// give equal resources. An error joins every fault of the state; it is the
+// caller's mistake (an address with a host name, a group over a link that is
+// not among the neighbours, a malformed steering), never a lack of routes.
+func Translate(s State) (Resources, error) {
+	if s.RIB == nil {
+		s.RIB = &rib.RIB{Node: s.Node}
+	}
+	b := newBuilder(s)
+	b.check()
+	r := Resources{
+		Listeners: b.listeners(),
+		Routes:    b.routes(),
+		Clusters:  make(map[string]*clusterv3.Cluster),
+		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
+	}
+	for _, m := range b.clusters() {
+		r.Clusters[m.cluster.Name] = m.cluster
+		r.Endpoints[m.cluster.Name] = m.endpoints
+	}
+	if err := errors.Join(b.faults...); err != nil {
+		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
+	}
+	if err := r.seal(b); err != nil {
+		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
+	}
+	return r, nil
+}
+
+// builder indexes a State for the files of this package. It collects faults
+// instead of stopping at the first.
+type builder struct {
+	State
+	links    map[linkstate.LinkKey]Neighbour
+	local    map[dmsc.ServicePrefix]*rib.Entry // announced and delivered here
+	services map[dmsc.ServicePrefix][]Service
+	steering map[dmsc.ServicePrefix][]WeightedPath // usable ones only
+	faults   []error
+}
+
+func newBuilder(s State) *builder {
+	b := &builder{
+		State:    s,
+		links:    make(map[linkstate.LinkKey]Neighbour),
+		local:    make(map[dmsc.ServicePrefix]*rib.Entry),
+		services: make(map[dmsc.ServicePrefix][]Service),
+		steering: make(map[dmsc.ServicePrefix][]WeightedPath),
+	}
+	for _, n := range s.Neighbours {
+		b.links[n.LinkKey] = n
+	}
+	for _, e := range s.RIB.Entries {
+		if e.Kind == rib.Announced && e.Local {
+			b.local[e.Prefix] = e
+		}
+	}
+	for _, service := range s.Services {
+		b.services[service.Prefix] = append(b.services[service.Prefix], service)
+	}
+	for _, steering := range s.Steering {
+		if paths := b.usable(steering); len(paths) > 0 {
+			b.steering[steering.Prefix] = paths
+		}
+	}
+	return b
+}
+
+// check finds the faults that the builders themselves would not come upon.
+func (b *builder) check() {
+	for _, s := range b.Steering {
+		b.fault(s.Validate(b.Node))
+	}
+	for _, a := range b.Aliases {
+		b.fault(a.Validate())
+	}
+}
+
+func (b *builder) fault(err error) {
+	if err != nil {
+		b.faults = append(b.faults, err)
+	}
+}
+
+// seal adds the virtual host dmsc/hello, whose answer depends on everything
+// else.
+func (r *Resources) seal(b *builder) error {
+	sum := sha256.New()
+	options := proto.MarshalOptions{Deterministic: true}
+	var buf []byte
+	add := func(m proto.Message) (err error) {
+		buf, err = options.MarshalAppend(buf[:0], m)
+		sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(buf))))
+		sum.Write(buf)
+		return err
+	}
+	var errs []error
+	for _, m := range sortedValues(r.Listeners) {
+		errs = append(errs, add(m))
+	}
+	for _, m := range sortedValues(r.Routes) {
+		errs = append(errs, add(m))
+	}
+	for _, m := range sortedValues(r.Clusters) {
+		errs = append(errs, add(m))
+	}
+	r.Generation = hex.EncodeToString(sum.Sum(nil)[:8])
+	fabric := r.Routes[fabricName]
+	fabric.VirtualHosts = slices.Insert(fabric.VirtualHosts, 0, b.hello(r.Generation))
+	return errors.Join(errs...)
+}
+
+// neighbours are the nodes on the far ends of the links, sorted.
+func (b *builder) neighbours() []dmsc.NodeID {
+	seen := make(map[dmsc.NodeID]bool)
+	for _, n := range b.Neighbours {
+		seen[n.Remote] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// sortedLinks are the links by (Remote, ID), whatever order the State had.
+func (b *builder) sortedLinks() []Neighbour {
+	return slices.SortedFunc(maps.Values(b.links), func(x, y Neighbour) int {
+		return cmp.Or(cmp.Compare(x.Remote, y.Remote), cmp.Compare(x.ID, y.ID))
+	})
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// sortedValues lists the values of m in the order of their keys.
+func sortedValues[V any](m map[string]V) []V {
+	values := make([]V, 0, len(m))
+	for _, k := range sortedKeys(m) {
+		values = append(values, m[k])
+	}
+	return values
+}
