@@ -1,0 +1,116 @@
+package peering
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/dmsc-mesh/dmsc"
+	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// Redialling: at once, then after 50 ms doubling to 1 s. A stream that was up
+// for settled starts anew; a shorter one was refused or is flapping.
+const (
+	firstDelay = 50 * time.Millisecond
+	lastDelay  = time.Second
+	settled    = time.Second
+)
+
+// nodeHeader is the response header with the NodeID of the answering side.
+const nodeHeader = "dmsc-node"
+
+// keepDialled dials t until ctx ends.
+func (p *Peers) keepDialled(ctx context.Context, t target) {
+	var delay time.Duration
+	var reported string
+	for {
+		up, err := p.dial(ctx, t)
+		if ctx.Err() != nil {
+			return
+		}
+		if up >= settled {
+			delay, reported = 0, ""
+		}
+		if up == 0 && err.Error() != reported { // a failure that goes on is reported once
+			reported = err.Error()
+			p.cfg.Log.Info("control stream not dialled", "neighbor", t.key.Remote, "link", t.key.ID, "address", t.address, "err", err)
+		}
+		select {
+		case <-time.After(jitter(delay)):
+		case <-ctx.Done():
+			return
+		}
+		delay = min(max(2*delay, firstDelay), lastDelay)
+	}
+}
+
+// jitter spreads d over ± 20 %.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// dial runs one stream from its dialling to its end, and returns how long it
+// was up.
+func (p *Peers) dial(ctx context.Context, t target) (time.Duration, error) {
+	// A connection of its own per attempt: the delays are ours and not gRPC's,
+	// and links do not share the fate of one socket.
+	conn, err := grpc.NewClient("passthrough:///"+t.address, p.dialOptions()...)
+	if err != nil {
+		return 0, fmt.Errorf("dial %s: %w", t.address, err)
+	}
+	defer conn.Close()
+	s := p.newSession(ctx)
+	defer s.end(nil)
+
+	silent := time.AfterFunc(setUp, func() { s.end(errSilent) })
+	defer silent.Stop()
+	stream, err := dmscv1.NewLinkStateServiceClient(conn).Peer(s.ctx)
+	if err == nil {
+		s.key, err = answering(stream, t)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("dial %s: %w", t.address, s.reason(err))
+	}
+	silent.Stop()
+	s.observer = t.key == linkstate.LinkKey{}
+	s.send = func(m *dmscv1.PeerMessage) error { return stream.Send(&dmscv1.PeerRequest{Message: m}) }
+	s.recv = func() (*dmscv1.PeerMessage, error) {
+		r, err := stream.Recv()
+		return r.GetMessage(), err
+	}
+	began := time.Now()
+	err = p.run(s, nil)
+	return time.Since(began), err
+}
+
+// answering returns the link that a dialled stream is, by the NodeID in its
+// header.
+func answering(stream dmscv1.LinkStateService_PeerClient, t target) (linkstate.LinkKey, error) {
+	header, err := stream.Header()
+	if err != nil {
+		return linkstate.LinkKey{}, err
+	}
+	values := header.Get(nodeHeader)
+	if len(values) != 1 {
+		if _, err := stream.Recv(); err != nil { // refused without a header: the reason
+			return linkstate.LinkKey{}, err
+		}
+		return linkstate.LinkKey{}, fmt.Errorf("answer has no header %s: not a peering address", nodeHeader)
+	}
+	node, err := dmsc.ParseNodeID(values[0])
+	if err != nil {
+		return linkstate.LinkKey{}, fmt.Errorf("header %s: %w", nodeHeader, err)
+	}
+	if t.key == (linkstate.LinkKey{}) {
+		return linkstate.LinkKey{Remote: node, ID: ObserverLink}, nil
+	}
+	if node != t.key.Remote {
+		return linkstate.LinkKey{}, fmt.Errorf("is the address of node %s, not of %s", node, t.key.Remote)
+	}
+	return t.key, nil
+}
