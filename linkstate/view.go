@@ -1,0 +1,23 @@
+package linkstate
+
+// View returns a picture of the Instance that later events do not change. It
+// costs nothing when nothing has changed.
+func (i *Instance) View() *View {
+	if i.view != nil && !i.stale {
+		return i.view
+	}
+	i.stale = false
+	v := &View{
+		Node: i.cfg.Node, Role: i.cfg.Role, Incarnation: i.incarnation, Synced: !i.starting,
+		Records:     i.db.all(),
+		Adjacencies: make([]Adjacency, 0, len(i.order)),
+	}
+	for _, a := range i.order {
+		v.Adjacencies = append(v.Adjacencies, Adjacency{
+			LinkConfig: a.LinkConfig, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
+			Alive: a.alive, RTT: a.rtt, Since: a.since, Pending: len(a.out.pending),
+		})
+	}
+	i.view = v
+	return v
+}
