@@ -81,6 +81,9 @@ type RIB struct {
 	Nodes   []NodeRoute // reachable ones but the root, sorted
 	Entries []*Entry    // sorted by (Prefix, Kind)
 	Groups  []*Group    // sorted by Name; every group some entry uses
+	// GroupCap: there would be more than MaxGroups groups, and the entries of
+	// the rarest ones share coarser groups, without an alternate.
+	GroupCap bool
 }
 
 // NodeRoute is the way to one node.

@@ -1,0 +1,205 @@
+package rib
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/spf"
+)
+
+// Engine computes one node's RIB again and again and keeps what does not
+// change between two computations. Its results follow from the View alone. It
+// is not safe for concurrent use; the RIBs it returns are.
+type Engine struct {
+	root      dmsc.NodeID
+	maxGroups int
+	last      *RIB
+
+	// Read from the records, valid until the topology changes.
+	graph *spf.Graph
+	known map[dmsc.NodeID]*linkstate.LSA // the live NodeLSA of each node
+
+	// Follow from the graph.
+	run   int // number of the last SPF
+	tree  spf.Tree
+	near  map[int32]*nearTree
+	nodes []nodeEntry
+
+	// Follow from the graph and the held links.
+	held   []linkstate.LinkKey
+	paths  map[string]*path // by owner set
+	groups map[string]*Group
+}
+
+// nearTree is the shortest paths of a neighbour, up to date if run is the
+// Engine's.
+type nearTree struct {
+	spf.Tree
+	run int
+}
+
+type nodeEntry struct {
+	NodeRoute
+	name  dmsc.ServicePrefix
+	index int32
+}
+
+// New returns an Engine for the RIBs of one node.
+func New(root dmsc.NodeID) *Engine {
+	return &Engine{
+		root:      root,
+		maxGroups: MaxGroups,
+		graph:     spf.NewGraph(),
+		known:     make(map[dmsc.NodeID]*linkstate.LSA),
+		near:      make(map[int32]*nearTree),
+		paths:     make(map[string]*path),
+		groups:    make(map[string]*Group),
+	}
+}
+
+// Compute returns the RIB of v.Node.
+func Compute(v *linkstate.View) *RIB { return New(v.Node).Update(v, 0) }
+
+// Update returns the RIB for v, the very same one as last time if nothing in it
+// differs. ch is what changed since the last call; the first call computes
+// everything. Without linkstate.ChangedTopology there is no SPF, and alternates
+// are computed anew only if a link became held or ceased to be.
+func (e *Engine) Update(v *linkstate.View, ch linkstate.Change) *RIB {
+	if e.last == nil || ch&linkstate.ChangedTopology != 0 {
+		if e.readTopology(v) || e.last == nil {
+			e.runSPF()
+			e.forgetPaths()
+		}
+	}
+	if held := heldLinks(v); !slices.Equal(held, e.held) {
+		e.held = held
+		e.forgetPaths()
+	}
+	r := e.compute(v)
+	if e.last == nil || !equal(e.last, r) {
+		e.last = r
+	}
+	return e.last
+}
+
+func (e *Engine) forgetPaths() {
+	clear(e.paths)
+	clear(e.groups)
+}
+
+// readTopology brings the graph up to date with the NodeLSAs of v and reports
+// whether that changed it.
+func (e *Engine) readTopology(v *linkstate.View) bool {
+	if e.graph.Len() > 2*len(e.known)+1024 {
+		// Mostly nodes that are gone: their indexes are never given to others.
+		e.graph = spf.NewGraph()
+		clear(e.known)
+		clear(e.near)
+	}
+	live := make(map[dmsc.NodeID]*linkstate.LSA, len(e.known))
+	for _, l := range v.Records {
+		if _, ok := l.Content.(*linkstate.NodeLSA); ok && !l.Tombstone {
+			live[l.Origin] = l
+		}
+	}
+	var algorithm linkstate.Algorithm
+	if own := live[e.root]; own != nil {
+		algorithm = own.Content.(*linkstate.NodeLSA).Algorithm
+	}
+
+	before := e.graph.Len()
+	changed := false
+	for id, l := range live {
+		n := l.Content.(*linkstate.NodeLSA)
+		links := make([]spf.Link, len(n.Links))
+		for i, l := range n.Links {
+			links[i] = spf.Link{To: l.Remote, ID: l.ID, Metric: l.Metric}
+		}
+		// Draft and design leave open how metrics of two algorithms compare;
+		// they do not, so who announces another one than ours is avoided.
+		lastResort := !n.Transit || n.Algorithm != algorithm
+		changed = e.graph.Set(id, lastResort, links) || changed
+	}
+	for id := range e.known {
+		if live[id] == nil {
+			changed = e.graph.Remove(id) || changed
+		}
+	}
+	e.graph.Index(e.root) // though it may not have announced itself yet
+	changed = changed || len(live) != len(e.known) || e.graph.Len() != before
+	e.known = live
+	return changed
+}
+
+func (e *Engine) runSPF() {
+	e.run++
+	e.tree.Run(e.graph, e.graph.Index(e.root))
+	e.nodes = e.nodes[:0]
+	for _, id := range slices.Sorted(maps.Keys(e.known)) {
+		i := e.graph.Index(id)
+		if i == e.tree.Root() || !e.tree.Reachable(i) {
+			continue
+		}
+		name, err := dmsc.ParsePrefix("dmsc/node/" + string(id))
+		if err != nil {
+			continue // an id outside the grammar has no name to be asked by
+		}
+		n := nodeEntry{NodeRoute: NodeRoute{Node: id, Distance: e.tree.Distance(i)}, name: name, index: i}
+		for _, a := range e.tree.FirstHops(i) {
+			n.NextHops = append(n.NextHops, NextHop{LinkKey: e.linkKey(a), Weight: 1})
+		}
+		e.nodes = append(e.nodes, n)
+	}
+}
+
+// treeOf returns the shortest paths from a neighbour.
+func (e *Engine) treeOf(node int32) *spf.Tree {
+	t := e.near[node]
+	if t == nil {
+		t = &nearTree{}
+		e.near[node] = t
+	}
+	if t.run != e.run {
+		t.run = e.run
+		t.Run(e.graph, node)
+	}
+	return &t.Tree
+}
+
+func (e *Engine) linkKey(a spf.Arc) linkstate.LinkKey {
+	return linkstate.LinkKey{Remote: e.graph.ID(a.To), ID: a.ID}
+}
+
+func heldLinks(v *linkstate.View) []linkstate.LinkKey {
+	var held []linkstate.LinkKey
+	for _, a := range v.Adjacencies {
+		if a.State == linkstate.StateHeld {
+			held = append(held, a.LinkKey)
+		}
+	}
+	return held
+}
+
+// compute makes the RIB from the records and the paths.
+func (e *Engine) compute(v *linkstate.View) *RIB {
+	r := &RIB{Node: e.root}
+	for _, n := range e.nodes {
+		r.Nodes = append(r.Nodes, n.NodeRoute)
+		p := e.path([]owner{{node: n.index, weight: 1}})
+		r.Entries = append(r.Entries, &Entry{
+			Prefix: n.name, Kind: Node, Distance: n.Distance,
+			Egress: p.egress, Group: p.group, NoBackup: p.noBackup,
+		})
+	}
+	for _, claims := range byName(e.claims(v)) {
+		r.Entries = append(r.Entries, e.route(claims))
+	}
+	slices.SortFunc(r.Entries, func(a, b *Entry) int {
+		return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.Kind, b.Kind))
+	})
+	r.collectGroups(e.maxGroups)
+	return r
+}
