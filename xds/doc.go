@@ -1,0 +1,41 @@
+// Package xds serves Envoy its configuration: an aggregated discovery server
+// (delta ADS, and the state-of-the-world dialect) that publishes one Set per
+// node, make-before-break, and knows what every Envoy has accepted.
+//
+//	srv := xds.New(xds.Config{Log: log, OnEvent: node.OnXDS})
+//	srv.Register(grpcServer)
+//	…
+//	version, err := srv.Publish("sg-1", set) // never waits for an Envoy
+//	…
+//	// later, from a stream's goroutine: OnEvent(Event{Kind: Acked, Version: version})
+//
+// # How it works
+//
+// A Set is compiled once: each resource is validated, marshalled and named by
+// the hash of its content, and the Set by the hash of its resources. Equal
+// content therefore has equal versions in every replica and after every
+// restart, and an Envoy that comes back with initial_resource_versions is sent
+// nothing. Publish appends the names that changed to the node's log and wakes
+// its streams. A stream is one goroutine that owns all it knows of its client;
+// it decides what to send when it can send, so a client that does not read
+// costs one set of names, and delays nobody. Before the first Publish a client
+// is sent nothing at all: it keeps what it runs.
+//
+// # The order of an update
+//
+// Clusters first; a cluster's endpoints after the cluster was accepted, again
+// if the cluster changed (Envoy finishes warming only on a new assignment);
+// routes and listeners when all of those are accepted; then removals: routes
+// and listeners before clusters, clusters before endpoints. Endpoints of
+// clusters that did not change (health) wait for nothing. Each wait is per
+// dependency and bounded by Config.GateTimeout, after which the stream goes on
+// and says so. A newer Set takes the place of an older one at any point.
+//
+// # Refusals
+//
+// A NACKed version is parked: it is not sent again until its content changes,
+// and Envoy goes on running what it had. Resources of the same response that
+// Envoy's words do not name are sent again without it. A route or listener
+// that needs a parked cluster Envoy has no older version of waits with it,
+// and nothing it may still use is removed. The next good version heals.
+package xds

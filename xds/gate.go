@@ -1,0 +1,240 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+)
+
+// window is how many unanswered responses of a type a client is sent. What
+// comes due meanwhile is merged. Endpoints carry health, which shall not wait
+// for the answer to older health.
+var window = [numTypes]int{Clusters: 1, Endpoints: 4, Routes: 1, Listeners: 1}
+
+// sendOrder is the order of types within one turn: make before break.
+var sendOrder = [numTypes]Type{Clusters, Endpoints, Routes, Listeners}
+
+// verdict says what to do with an item now.
+type verdict uint8
+
+const (
+	hold  verdict = iota // nothing to do before the client or a Publish moves
+	gated                // waits for another type; the clock runs
+	send
+)
+
+// backlog sums up the subscribed items of one type.
+type backlog struct {
+	upserts  bool // the client has not accepted something it can be sent
+	removals bool // it still has something it must not
+	refused  bool // something is parked, or waits for something parked
+}
+
+func (st *stream) backlog(t Type) (b backlog) {
+	sub := &st.subs[t]
+	for name, it := range sub.todo {
+		if !sub.has(name) {
+			continue
+		}
+		switch target := st.want.get(t, name); {
+		case sub.absent(name, it, target):
+		case it.parked(target) || target != nil && st.stuck(target):
+			b.refused = true
+		case target == nil:
+			b.removals = true
+		default:
+			b.upserts = true
+		}
+	}
+	return b
+}
+
+// gates say what may be sent of the types that depend on others.
+type gates struct {
+	ready     bool           // clusters and their endpoints are accepted
+	removable [numTypes]bool // nothing uses the removed resources any more
+	refused   [numTypes]bool // something may use them for as long as it is parked
+	backlogs  [numTypes]backlog
+}
+
+// gates are computed from what is settled, never remembered: a newer set
+// cannot meet a stale gate.
+func (st *stream) gates() (g gates) {
+	for t := range numTypes {
+		g.backlogs[t] = st.backlog(t)
+	}
+	b := g.backlogs
+	g.ready = !b[Clusters].upserts && !st.isWarming()
+	programmed := g.ready && !b[Routes].upserts && !b[Listeners].upserts
+
+	g.refused[Routes] = b[Listeners].refused
+	g.refused[Clusters] = b[Routes].refused || b[Listeners].refused
+	g.refused[Endpoints] = b[Clusters].refused || g.refused[Clusters]
+
+	g.removable[Listeners] = programmed
+	g.removable[Routes] = programmed && !b[Listeners].removals
+	g.removable[Clusters] = g.removable[Routes] && !b[Routes].removals
+	g.removable[Endpoints] = g.removable[Clusters] && !b[Clusters].removals
+	return g
+}
+
+// force opens what has been closed for too long.
+func (g *gates) force(stage Phase) {
+	switch stage {
+	case PhaseRoutes:
+		g.ready = true
+	case PhaseRemovals:
+		g.removable = [numTypes]bool{true, true, true, true}
+	}
+}
+
+// isWarming: a cluster was accepted, and its endpoints were not since.
+func (st *stream) isWarming() bool {
+	for name := range st.warming {
+		if len(st.want.clustersOf[name]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// stuck: r needs a resource that the client refused and has no older version
+// of. Better the last good route than one to a cluster that is not there.
+func (st *stream) stuck(r *resource) bool {
+	for _, ref := range r.refs {
+		sub := &st.subs[ref.typ]
+		it := sub.todo[ref.name]
+		if ref.typ != Endpoints && it != nil && sub.held[ref.name] == nil && it.parked(st.want.get(ref.typ, ref.name)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (st *stream) judge(t Type, name string, it *item, g *gates, expired bool) verdict {
+	sub, target := &st.subs[t], st.want.get(t, name)
+	switch {
+	case !sub.has(name), it.parked(target):
+		return hold
+	case it.nonce != "" && !it.force && versionOf(it.sent) == versionOf(target):
+		return hold
+	case target == nil:
+		return st.judgeRemoval(t, name, it, g)
+	case t == Clusters:
+		return send
+	case t == Endpoints:
+		if !expired && st.clusterUnsettled(name) {
+			return gated
+		}
+		return send
+	case st.stuck(target):
+		return hold
+	case g.ready, versionOf(sub.held[name]) == versionOf(target):
+		return send
+	}
+	return gated
+}
+
+func (st *stream) judgeRemoval(t Type, name string, it *item, g *gates) verdict {
+	switch {
+	case it.nonce != "":
+		return hold // first learn what the client has made of it
+	case st.subs[t].held[name] == nil:
+		return send // it asked, and there is nothing
+	case g.refused[t]:
+		return hold
+	case g.removable[t]:
+		return send
+	}
+	return gated
+}
+
+// clusterUnsettled: a cluster that takes these endpoints is about to change.
+func (st *stream) clusterUnsettled(endpoints string) bool {
+	sub := &st.subs[Clusters]
+	for _, name := range st.want.clustersOf[endpoints] {
+		it := sub.todo[name]
+		if it != nil && sub.has(name) && !it.parked(st.want.get(Clusters, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// flush sends everything that may be sent now. If something is gated it
+// starts the clock; expired is that clock having run out.
+func (st *stream) flush(expired bool) error {
+	if st.want == nil {
+		return nil
+	}
+	var forced Phase
+	if expired {
+		forced = st.giveUpWaiting()
+	}
+	waiting := false
+	for _, t := range sendOrder {
+		sub := &st.subs[t]
+		g := st.gates()
+		g.force(forced)
+		due := map[string]*resource{}
+		for name, it := range sub.todo {
+			switch st.judge(t, name, it, &g, expired) {
+			case send:
+				due[name] = st.want.get(t, name)
+			case gated:
+				waiting = true
+			}
+		}
+		if len(due) == 0 || len(sub.inflight) >= window[t] {
+			continue
+		}
+		if err := st.send(t, due); err != nil {
+			return err
+		}
+	}
+	st.clock(waiting)
+	return nil
+}
+
+// giveUpWaiting says what the update goes on without: first the way for
+// routes and listeners is opened, and only in a later round the one for
+// removals.
+func (st *stream) giveUpWaiting() (forced Phase) {
+	forced = PhaseRemovals
+	if !st.gates().ready {
+		forced = PhaseRoutes
+	}
+	st.log.Warn("envoy has not confirmed in time: going on", "version", st.want.version,
+		"phase", string(forced), "warming", slices.Sorted(maps.Keys(st.warming)), "timeout", st.srv.cfg.GateTimeout)
+	clear(st.warming)
+	return forced
+}
+
+// mark puts the items of resp in flight.
+func (s *subscription) mark(resp *response) {
+	for name, res := range resp.items {
+		it := s.todo[name]
+		it.nonce, it.sent, it.force = resp.nonce, res, false
+	}
+	s.inflight = append(s.inflight, resp)
+	s.nonce = resp.nonce
+}
+
+// warm files what follows from a client having accepted a new or changed
+// cluster: it waits for endpoints, even if it holds them already.
+func (st *stream) warm(cluster *resource) {
+	for _, ref := range cluster.refs {
+		st.warming[ref.name] = struct{}{}
+		if sub := &st.subs[Endpoints]; sub.has(ref.name) {
+			sub.demand(ref.name)
+		}
+	}
+}
+
+// full is all of a type that the client has once it accepts resp: the form of
+// the state-of-the-world dialect.
+func (s *subscription) full(resp *response) map[string]*resource {
+	all := maps.Clone(s.held)
+	maps.Copy(all, resp.items)
+	maps.DeleteFunc(all, func(_ string, r *resource) bool { return r == nil || r.wire == nil })
+	return all
+}

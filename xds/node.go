@@ -1,0 +1,109 @@
+package xds
+
+import (
+	"sync"
+	"time"
+)
+
+// logSize is how many publishes a stream may fall behind before it compares
+// whole sets instead of reading the log.
+const logSize = 64
+
+// node holds what is published to one node.Id, and its streams.
+type node struct {
+	name       string
+	keep       bool       // was published to; guarded by Server.mu
+	publishing sync.Mutex // one Publish at a time
+
+	mu         sync.Mutex // held for moments only, never while sending
+	want       *compiled  // nil before the first Publish
+	generation uint64     // counts the sets, from 1
+	log        []logEntry // the newest logSize changes, oldest first
+	streams    []*stream  // oldest first
+	last       *report    // of the newest stream that ended
+}
+
+// logEntry is what changed between generation-1 and generation.
+type logEntry struct {
+	generation uint64
+	changes    []change
+}
+
+func (n *node) wanted() *compiled {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.want
+}
+
+func (n *node) publish(c *compiled) {
+	changes := diff(n.wanted(), c)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.want != nil && len(changes) == 0 {
+		return
+	}
+	n.want = c
+	n.generation++
+	if len(n.log) == logSize {
+		n.log = append(n.log[:0], n.log[1:]...)
+	}
+	n.log = append(n.log, logEntry{n.generation, changes})
+	for _, st := range n.streams {
+		st.poke()
+	}
+}
+
+// since returns the wanted set, its generation, and what changed after
+// generation; complete is false if the log does not reach back that far.
+func (n *node) since(generation uint64) (want *compiled, now uint64, changes []change, complete bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if generation == n.generation {
+		return n.want, n.generation, nil, true
+	}
+	for _, e := range n.log {
+		if e.generation > generation {
+			changes = append(changes, e.changes...)
+		}
+	}
+	complete = generation > 0 && n.log[0].generation <= generation+1
+	return n.want, n.generation, changes, complete
+}
+
+func (n *node) join(st *stream) (streams int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.streams = append(n.streams, st)
+	return len(n.streams)
+}
+
+func (n *node) leave(st *stream, now time.Time) (streams int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.newest() == st {
+		rep := *st.report.Load()
+		rep.since = now
+		n.last = &rep
+	}
+	for i, other := range n.streams {
+		if other == st {
+			n.streams = append(n.streams[:i:i], n.streams[i+1:]...)
+			break
+		}
+	}
+	return len(n.streams)
+}
+
+// newest needs n.mu.
+func (n *node) newest() *stream {
+	if len(n.streams) == 0 {
+		return nil
+	}
+	return n.streams[len(n.streams)-1]
+}
+
+func (n *node) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.streams)
+}

@@ -1,0 +1,254 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Type is one of the four resource types served, in the order in which an
+// update is sent.
+type Type uint8
+
+const (
+	Clusters Type = iota
+	Endpoints
+	Routes
+	Listeners
+	numTypes
+)
+
+var typeURLs = [numTypes]string{
+	Clusters:  "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+	Endpoints: "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	Routes:    "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+	Listeners: "type.googleapis.com/envoy.config.listener.v3.Listener",
+}
+
+// URL is the type URL of the wire.
+func (t Type) URL() string { return typeURLs[t] }
+
+// String is the short name: clusters, endpoints, routes, listeners.
+func (t Type) String() string {
+	return [numTypes]string{"clusters", "endpoints", "routes", "listeners"}[t]
+}
+
+func typeOf(url string) (Type, bool) {
+	i := slices.Index(typeURLs[:], url)
+	return Type(i), i >= 0
+}
+
+// Set is everything one node's Envoy shall run. The messages belong to the
+// server once published: they must not be changed afterwards. A message that
+// did not change since the last Publish is best passed by the same pointer; it
+// is then neither marshalled nor validated again.
+//
+// The version of a resource is the hash of its bytes. Messages packed into an
+// Any must therefore be marshalled deterministically by whoever packs them.
+type Set struct {
+	Clusters  []*clusterv3.Cluster
+	Endpoints []*endpointv3.ClusterLoadAssignment
+	Routes    []*routev3.RouteConfiguration
+	Listeners []*listenerv3.Listener
+	// Static names clusters of Envoy's bootstrap that routes may refer to.
+	Static []string
+}
+
+// resource is one named message, compiled: immutable and shared by all
+// streams.
+type resource struct {
+	name    string
+	version string // hash of the content
+	message proto.Message
+	wire    *discoveryv3.Resource
+	refs    []ref // what it needs, sorted
+	// required: Envoy will ask for it because another resource of the set
+	// names it (endpoints, routes), or because Envoy asks for all of its type
+	// (clusters, listeners).
+	required bool
+}
+
+// ref names a resource that another one needs.
+type ref struct {
+	typ  Type
+	name string
+}
+
+// compiled is a validated Set. Immutable.
+type compiled struct {
+	version  string
+	versions [numTypes]string
+	byName   [numTypes]map[string]*resource
+	// clustersOf lists the clusters that take their endpoints from an
+	// assignment, by its name, sorted.
+	clustersOf map[string][]string
+}
+
+func (c *compiled) get(t Type, name string) *resource {
+	if c == nil {
+		return nil
+	}
+	return c.byName[t][name]
+}
+
+// change is one name whose resource differs between two sets.
+type change struct {
+	typ  Type
+	name string
+}
+
+// compile validates set and marshals what last did not already hold. Every
+// fault of the set is in the error.
+func compile(set Set, last *compiled) (*compiled, error) {
+	c := &compiled{clustersOf: map[string][]string{}}
+	v := newValidator()
+	for i, messages := range set.messages() {
+		t := Type(i)
+		c.byName[t] = make(map[string]*resource, len(messages))
+		for _, m := range messages {
+			name := nameOf(m)
+			if name == "" || name == "*" {
+				v.fault("%s: a resource has the name %q", t, name)
+				continue
+			}
+			if c.byName[t][name] != nil {
+				v.fault("%s %s: defined twice", t, name)
+				continue
+			}
+			r, err := compileResource(t, name, m, last.get(t, name), v)
+			if err != nil {
+				return nil, fmt.Errorf("%s %s: marshal: %w", t, name, err)
+			}
+			c.byName[t][name] = r
+		}
+	}
+	v.closure(c, set.Static)
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	c.link()
+	c.hash()
+	return c, nil
+}
+
+func compileResource(t Type, name string, m proto.Message, last *resource, v *validator) (*resource, error) {
+	if last != nil && last.message == m {
+		return &resource{name: name, version: last.version, message: m, wire: last.wire, refs: last.refs}, nil
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	version := shortHash(value)
+	if last != nil && last.version == version {
+		return &resource{name: name, version: version, message: m, wire: last.wire, refs: last.refs}, nil
+	}
+	return &resource{
+		name: name, version: version, message: m,
+		refs: v.resource(t, name, m),
+		wire: &discoveryv3.Resource{
+			Name: name, Version: version,
+			Resource: &anypb.Any{TypeUrl: t.URL(), Value: value},
+		},
+	}, nil
+}
+
+// link marks the resources Envoy will ask for and indexes endpoints.
+func (c *compiled) link() {
+	for t, all := range c.byName {
+		for name, r := range all {
+			if Type(t) == Clusters || Type(t) == Listeners {
+				r.required = true
+			}
+			for _, ref := range r.refs {
+				if target := c.byName[ref.typ][ref.name]; target != nil {
+					target.required = true
+				}
+				if Type(t) == Clusters && ref.typ == Endpoints {
+					c.clustersOf[ref.name] = append(c.clustersOf[ref.name], name)
+				}
+			}
+		}
+	}
+	for _, names := range c.clustersOf {
+		slices.Sort(names)
+	}
+}
+
+func (c *compiled) hash() {
+	whole := sha256.New()
+	for t, all := range c.byName {
+		c.versions[t] = versionOfAll(all)
+		fmt.Fprintf(whole, "%s\x00", c.versions[t])
+	}
+	c.version = hex.EncodeToString(whole.Sum(nil)[:8])
+}
+
+// diff lists the names whose resource is not the same in two sets, either of
+// which may be nil.
+func diff(from, to *compiled) []change {
+	var changes []change
+	for t := range numTypes {
+		var a, b map[string]*resource
+		if from != nil {
+			a = from.byName[t]
+		}
+		if to != nil {
+			b = to.byName[t]
+		}
+		for name, r := range b {
+			if old := a[name]; old == nil || old.version != r.version || old.required != r.required {
+				changes = append(changes, change{t, name})
+			}
+		}
+		for name := range a {
+			if b[name] == nil {
+				changes = append(changes, change{t, name})
+			}
+		}
+	}
+	return changes
+}
+
+func (s Set) messages() [numTypes][]proto.Message {
+	return [numTypes][]proto.Message{
+		Clusters:  asMessages(s.Clusters),
+		Endpoints: asMessages(s.Endpoints),
+		Routes:    asMessages(s.Routes),
+		Listeners: asMessages(s.Listeners),
+	}
+}
+
+func asMessages[M proto.Message](in []M) []proto.Message {
+	out := make([]proto.Message, len(in))
+	for i, m := range in {
+		out[i] = m
+	}
+	return out
+}
+
+func nameOf(m proto.Message) string {
+	switch m := m.(type) {
+	case *endpointv3.ClusterLoadAssignment:
+		return m.GetClusterName()
+	case interface{ GetName() string }:
+		return m.GetName()
+	}
+	return ""
+}
+
+// shortHash is 64 bits: enough for a few thousand names of which each is only
+// ever compared with its own older versions.
+func shortHash(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,132 @@
+package xds
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+)
+
+// Config is what a Server needs; the zero value of every field is usable.
+type Config struct {
+	// Log receives one line per connection, refusal and expired wait.
+	// Nil discards.
+	Log *slog.Logger
+	// OnEvent is called from the streams' goroutines and must not block.
+	OnEvent func(Event)
+	// GateTimeout bounds each wait of a make-before-break update for the
+	// client's answer; then the stream goes on. Default 2 s.
+	GateTimeout time.Duration
+	// Record sees every message of every stream, in order per stream. It must
+	// neither block nor keep or change the messages. See RecordTo.
+	Record func(Record)
+	// MaxNames bounds the names one client may subscribe to per type; a
+	// stream that asks for more ends. Default 100 000.
+	MaxNames int
+}
+
+// Server publishes Sets to Envoys. Its methods are safe for concurrent use.
+// It has no goroutines of its own: each stream runs on gRPC's, and ends with
+// the gRPC server (Stop, not GracefulStop, which would wait for Envoys to
+// leave).
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+
+	cfg     Config
+	streams atomic.Uint64
+
+	mu    sync.Mutex // guards nodes; taken before node.mu, never while it is held
+	nodes map[string]*node
+}
+
+// New returns a server that knows no node yet.
+func New(cfg Config) *Server {
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.GateTimeout = cmp.Or(cfg.GateTimeout, 2*time.Second)
+	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
+	}
+	if cfg.Record == nil {
+		cfg.Record = func(Record) {}
+	}
+	return &Server{cfg: cfg, nodes: map[string]*node{}}
+}
+
+// Register adds the aggregated discovery service to a gRPC server.
+func (s *Server) Register(g *grpc.Server) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+}
+
+// Publish makes set the one that node's Envoy shall run, and returns its
+// version. It never waits for a client. A set that Envoy would refuse as a
+// whole or that is not closed under reference is refused with all its faults,
+// and the last good one stays. Publishing equal content does nothing.
+func (s *Server) Publish(name string, set Set) (version string, err error) {
+	n := s.published(name)
+	n.publishing.Lock() // compile outside n.mu: streams must not wait for it
+	defer n.publishing.Unlock()
+	c, err := compile(set, n.wanted())
+	if err != nil {
+		return "", fmt.Errorf("publish to %s: %w", name, err)
+	}
+	n.publish(c)
+	return c.version, nil
+}
+
+// DeltaAggregatedResources serves one delta ADS stream.
+func (s *Server) DeltaAggregatedResources(str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return s.serve(str.Context(), &deltaDialect{str: str})
+}
+
+// StreamAggregatedResources serves one state-of-the-world ADS stream.
+func (s *Server) StreamAggregatedResources(str discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return s.serve(str.Context(), &sotwDialect{str: str})
+}
+
+func (s *Server) serve(ctx context.Context, d dialect) error {
+	return newStream(s, d).run(ctx)
+}
+
+// published returns the node, which from now on is remembered for ever.
+func (s *Server) published(name string) *node {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.node(name)
+	n.keep = true
+	return n
+}
+
+func (s *Server) join(name string, st *stream) (n *node, streams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = s.node(name)
+	return n, n.join(st)
+}
+
+// leave forgets the node if only clients ever named it.
+func (s *Server) leave(st *stream) (streams int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	streams = st.node.leave(st, time.Now())
+	if streams == 0 && !st.node.keep {
+		delete(s.nodes, st.node.name)
+	}
+	return streams
+}
+
+// node needs s.mu.
+func (s *Server) node(name string) *node {
+	n := s.nodes[name]
+	if n == nil {
+		n = &node{name: name}
+		s.nodes[name] = n
+	}
+	return n
+}

@@ -1,0 +1,263 @@
+package xds
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// stream serves one client. Its goroutine owns everything below the line; it
+// alone sends, and decides what to send at the moment it can.
+type stream struct {
+	srv     *Server
+	id      uint64
+	dialect dialect
+	wake    chan struct{} // one pending poke is enough: the newest set counts
+	report  atomic.Pointer[report]
+
+	// ---- run's goroutine only
+	node       *node
+	log        *slog.Logger
+	since      time.Time
+	want       *compiled // what this stream works towards; nil before the first Publish
+	generation uint64
+	subs       [numTypes]subscription
+	warming    map[string]struct{} // endpoints whose cluster was accepted after they were
+	nonces     uint64
+	timer      *time.Timer
+	ticking    bool
+	live       string // version of the last set that was live as a whole
+	types      [numTypes]TypeStatus
+	lastNack   *Nack
+}
+
+func newStream(s *Server, d dialect) *stream {
+	st := &stream{
+		srv: s, dialect: d, id: s.streams.Add(1),
+		wake:    make(chan struct{}, 1),
+		warming: map[string]struct{}{},
+	}
+	for t := range st.subs {
+		st.subs[t] = newSubscription()
+	}
+	st.report.Store(&report{})
+	return st
+}
+
+// poke makes the stream look for a newer set.
+func (st *stream) poke() {
+	select {
+	case st.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (st *stream) now() time.Time { return time.Now() }
+
+// run serves the stream until the client or the gRPC server ends it.
+func (st *stream) run(ctx context.Context) error {
+	first, err := st.dialect.recv()
+	if err != nil {
+		return nil // the client left without a word
+	}
+	if first.node == "" {
+		return status.Error(codes.InvalidArgument, "the first request must carry node.id: set node.id in Envoy's bootstrap")
+	}
+	st.since = st.now()
+	st.report.Store(&report{since: st.since, phase: PhaseUnpublished})
+	st.log = st.srv.cfg.Log.With("node", first.node, "stream", st.id)
+	st.timer = time.NewTimer(time.Hour)
+	st.timer.Stop()
+	defer st.timer.Stop()
+
+	var streams int
+	st.node, streams = st.srv.join(first.node, st)
+	st.log.Info("envoy connected")
+	st.srv.cfg.OnEvent(Event{Kind: Connected, Node: st.node.name, Stream: st.id, Streams: streams})
+	defer func() {
+		streams := st.srv.leave(st)
+		st.log.Info("envoy disconnected")
+		st.srv.cfg.OnEvent(Event{Kind: Disconnected, Node: st.node.name, Stream: st.id, Streams: streams})
+	}()
+
+	requests := make(chan *request)
+	go func() {
+		defer close(requests)
+		for r, err := first, error(nil); err == nil; r, err = st.dialect.recv() {
+			select {
+			case requests <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for {
+		forced := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case r, ok := <-requests:
+			if !ok {
+				return nil
+			}
+			st.record(Record{Request: r.message})
+			st.sync()
+			if err := st.handle(r); err != nil {
+				return err
+			}
+		case <-st.wake:
+			st.sync()
+		case <-st.timer.C:
+			st.ticking = false
+			forced = true
+		}
+		if err := st.flush(forced); err != nil {
+			return err
+		}
+		st.takeStock()
+	}
+}
+
+// sync turns to the newest set.
+func (st *stream) sync() {
+	want, generation, changes, complete := st.node.since(st.generation)
+	if generation == st.generation {
+		return
+	}
+	st.want, st.generation = want, generation
+	if !complete {
+		for t := range numTypes {
+			st.touchAll(t)
+		}
+		return
+	}
+	for _, c := range changes {
+		st.touch(c.typ, c.name)
+	}
+}
+
+// send writes one response. A dialect that cannot express it (the removal of
+// endpoints in state-of-the-world) has nothing to wait for either.
+func (st *stream) send(t Type, due map[string]*resource) error {
+	st.nonces++
+	resp := &response{nonce: strconv.FormatUint(st.nonces, 10), items: due}
+	sub := &st.subs[t]
+	message := st.dialect.encode(t, resp, sub, st.want.versions[t])
+	newest := sub.nonce
+	sub.mark(resp)
+	if message == nil {
+		sub.nonce = newest
+		sub.inflight = sub.inflight[:len(sub.inflight)-1]
+		st.acked(t, resp)
+		return nil
+	}
+	st.record(Record{Response: message})
+	return st.dialect.write(message)
+}
+
+// clock starts, or stops, the time an update may wait. A newer set does not
+// start it anew: the wait of the whole is what is bounded.
+func (st *stream) clock(waiting bool) {
+	switch {
+	case waiting && !st.ticking:
+		st.timer.Reset(st.srv.cfg.GateTimeout)
+	case !waiting && st.ticking:
+		st.timer.Stop()
+	}
+	st.ticking = waiting
+}
+
+// takeStock publishes where the stream stands, and reports a set that has
+// become live.
+func (st *stream) takeStock() {
+	phase := PhaseUnpublished
+	if st.want != nil {
+		phase = st.phase()
+		for t := range numTypes {
+			st.types[t] = st.typeStatus(t)
+		}
+	}
+	news := phase == PhaseLive && st.live != st.want.version
+	if news {
+		st.live = st.want.version
+	}
+	st.report.Store(&report{
+		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, lastNack: st.lastNack,
+	})
+	if news {
+		st.log.Debug("envoy runs the published set", "version", st.live)
+		st.emit(Event{Kind: Acked, Version: st.live})
+	}
+}
+
+func (st *stream) phase() Phase {
+	open := func(t Type) bool {
+		for name, it := range st.subs[t].todo {
+			if !st.subs[t].absent(name, it, st.want.get(t, name)) {
+				return true
+			}
+		}
+		return false
+	}
+	g := st.gates()
+	b := g.backlogs
+	switch {
+	case !g.ready || b[Endpoints].upserts:
+		return PhaseClusters
+	case b[Routes].upserts || b[Listeners].upserts:
+		return PhaseRoutes
+	case b[Clusters].refused || b[Endpoints].refused || b[Routes].refused || b[Listeners].refused:
+		return PhaseRejected
+	case b[Clusters].removals || b[Endpoints].removals || b[Routes].removals || b[Listeners].removals:
+		return PhaseRemovals
+	case open(Clusters) || open(Endpoints): // the client has not asked yet
+		return PhaseClusters
+	case open(Routes) || open(Listeners):
+		return PhaseRoutes
+	}
+	return PhaseLive
+}
+
+func (st *stream) typeStatus(t Type) TypeStatus {
+	sub, ts := &st.subs[t], st.types[t]
+	ts.Wanted, ts.Rejected = st.want.versions[t], nil
+	sent, acked := sub.asked, sub.asked
+	for name, it := range sub.todo {
+		target := st.want.get(t, name)
+		if sub.absent(name, it, target) {
+			continue
+		}
+		acked = false
+		if it.nonce == "" || versionOf(it.sent) != versionOf(target) {
+			sent = false
+		}
+		if it.parked(target) {
+			ts.Rejected = append(ts.Rejected, name)
+		}
+	}
+	slices.Sort(ts.Rejected)
+	if sent {
+		ts.Sent = ts.Wanted
+	}
+	if acked {
+		ts.Acked = ts.Wanted
+	}
+	return ts
+}
+
+func (st *stream) emit(e Event) {
+	e.Node, e.Stream = st.node.name, st.id
+	e.Streams = st.node.count()
+	st.srv.cfg.OnEvent(e)
+}
+
+func (st *stream) record(r Record) {
+	r.Time, r.Node, r.Stream = st.now(), st.node.name, st.id
+	st.srv.cfg.Record(r)
+}

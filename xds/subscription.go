@@ -1,0 +1,361 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// subscription is what one stream knows of its client for one type. Only the
+// stream's goroutine touches it.
+type subscription struct {
+	asked    bool // the client has sent a request for this type
+	named    bool // it has subscribed by name or "*": the legacy wildcard is over
+	wildcard bool
+	names    map[string]struct{} // explicit subscriptions
+
+	// held is what the client has accepted and still has. A resource known
+	// only from initial_resource_versions has a version and nothing else.
+	held map[string]*resource
+	// todo has an entry for each name that the client does not hold as the
+	// wanted set has it, if it subscribed to it or is going to.
+	todo     map[string]*item
+	inflight []*response // sent and not yet answered, oldest first
+	nonce    string      // of the newest response
+	claims   string      // state-of-the-world: the version the client came with
+}
+
+// item is one name that is not settled.
+type item struct {
+	nonce string    // of the newest response that carries it; "" = not in flight
+	sent  *resource // what that response said; nil = removed
+	force bool      // send even if the client holds this very version
+	// rejected is the version the client refused: parked until the wanted
+	// version is another one.
+	rejected string
+}
+
+// response is what one message carried.
+type response struct {
+	nonce string
+	items map[string]*resource // nil = removed
+}
+
+// versionOf gives removal a version of its own, so that it can be compared
+// and parked like any other.
+func versionOf(r *resource) string {
+	if r == nil {
+		return "removed"
+	}
+	return r.version
+}
+
+func (i *item) parked(target *resource) bool {
+	return i.rejected != "" && i.rejected == versionOf(target) && !i.force
+}
+
+// absent: there is nothing to give and nothing to take away, only a question
+// to answer.
+func (s *subscription) absent(name string, it *item, target *resource) bool {
+	return target == nil && s.held[name] == nil && (it.nonce == "" || it.sent == nil)
+}
+
+func newSubscription() subscription {
+	return subscription{names: map[string]struct{}{}, held: map[string]*resource{}, todo: map[string]*item{}}
+}
+
+func (s *subscription) has(name string) bool {
+	if s.wildcard {
+		return true
+	}
+	_, ok := s.names[name]
+	return ok
+}
+
+// touch compares what the client holds under a name with what is wanted, and
+// files or strikes the item.
+func (st *stream) touch(t Type, name string) {
+	sub, target := &st.subs[t], st.want.get(t, name)
+	it := sub.todo[name]
+	switch {
+	case !sub.has(name) && (target == nil || !target.required):
+		delete(sub.todo, name)
+	case it != nil && (it.force || it.nonce != ""):
+		// due anyway, or decided when the answer comes
+	case versionOf(sub.held[name]) == versionOf(target):
+		delete(sub.todo, name)
+	case it == nil:
+		sub.todo[name] = &item{}
+	}
+}
+
+// touchAll is touch for every name of a type that may matter.
+func (st *stream) touchAll(t Type) {
+	sub := &st.subs[t]
+	if st.want != nil {
+		// A state-of-the-world client names one version for all it holds. That
+		// says what it holds only if it always asks for everything.
+		if sub.claims == st.want.versions[t] && sub.wildcard {
+			sub.held = maps.Clone(st.want.byName[t])
+		}
+		sub.claims = ""
+		for name := range st.want.byName[t] {
+			st.touch(t, name)
+		}
+	}
+	for name := range sub.held {
+		st.touch(t, name)
+	}
+	for name := range sub.todo {
+		st.touch(t, name)
+	}
+}
+
+// handle applies one request: the answer to a response, if its nonce is one
+// of ours, and the change of the subscription.
+func (st *stream) handle(r *request) error {
+	t, ok := typeOf(r.typeURL)
+	if !ok {
+		st.log.Warn("client asks for a type that is not served", "type_url", r.typeURL)
+		return nil
+	}
+	sub := &st.subs[t]
+	st.settle(t, r)
+	if r.whole {
+		// The state-of-the-world protocol ignores what was asked in ignorance
+		// of the newest response; the client will ask again.
+		if sub.nonce != "" && r.nonce != sub.nonce {
+			return nil
+		}
+		r.subscribe, r.unsubscribe = sub.changes(r.names)
+	}
+	first := !sub.asked
+	sub.asked = true
+	if first {
+		sub.claims = r.version
+		for name, version := range r.initial {
+			sub.held[name] = &resource{name: name, version: version}
+		}
+	}
+	if len(r.subscribe) > 0 {
+		sub.named = true
+	} else if first && (t == Clusters || t == Listeners) {
+		sub.wildcard = true
+	}
+	st.subscribe(t, r.subscribe, first)
+	st.unsubscribe(t, r.unsubscribe)
+	if len(sub.names) > st.srv.cfg.MaxNames {
+		return status.Errorf(codes.ResourceExhausted, "more than %d names of type %s", st.srv.cfg.MaxNames, t)
+	}
+	if first {
+		if !sub.wildcard {
+			maps.DeleteFunc(sub.held, func(name string, _ *resource) bool { return !sub.has(name) })
+		}
+		st.touchAll(t)
+	}
+	return nil
+}
+
+// subscribe adds names. The answer to a name is due even if the client has the
+// resource already, except for what it brought along from an earlier stream.
+func (st *stream) subscribe(t Type, names []string, first bool) {
+	sub := &st.subs[t]
+	for _, name := range names {
+		if name == "*" {
+			if !sub.wildcard {
+				sub.wildcard = true
+				st.touchAll(t)
+			}
+			continue
+		}
+		sub.names[name] = struct{}{}
+		if !first || sub.held[name] == nil {
+			sub.demand(name)
+		}
+	}
+}
+
+func (s *subscription) demand(name string) {
+	if s.todo[name] == nil {
+		s.todo[name] = &item{}
+	}
+	s.todo[name].force = true
+}
+
+// unsubscribe takes names away. Names that were never subscribed are ignored.
+// Under a wildcard the client must be told what has become of the name: it is
+// sent again, or as removed.
+func (st *stream) unsubscribe(t Type, names []string) {
+	sub := &st.subs[t]
+	for _, name := range names {
+		switch _, explicit := sub.names[name]; {
+		case name == "*" && sub.wildcard:
+			sub.wildcard = false
+			for _, held := range slices.Collect(maps.Keys(sub.held)) {
+				st.forget(t, held)
+			}
+			for _, due := range slices.Collect(maps.Keys(sub.todo)) {
+				st.forget(t, due)
+			}
+		case !explicit:
+		case sub.wildcard:
+			delete(sub.names, name)
+			sub.demand(name)
+		default:
+			delete(sub.names, name)
+			st.forget(t, name)
+		}
+	}
+}
+
+// forget drops what is known of a name the client no longer subscribes to.
+func (st *stream) forget(t Type, name string) {
+	sub := &st.subs[t]
+	if sub.has(name) {
+		return
+	}
+	delete(sub.held, name)
+	delete(sub.todo, name)
+	st.touch(t, name)
+}
+
+// changes turns the whole list of a state-of-the-world request into what it
+// adds and takes away.
+func (s *subscription) changes(names []string) (subscribe, unsubscribe []string) {
+	if len(names) == 0 && !s.named {
+		return nil, nil // the legacy wildcard, or nothing
+	}
+	asked := make(map[string]struct{}, len(names))
+	for _, name := range names {
+		asked[name] = struct{}{}
+		_, had := s.names[name]
+		if name == "*" && !s.wildcard || name != "*" && !had {
+			subscribe = append(subscribe, name)
+		}
+	}
+	// "*" first: a name that leaves with it need not be explained.
+	if _, all := asked["*"]; s.wildcard && !all {
+		unsubscribe = append(unsubscribe, "*")
+	}
+	for name := range s.names {
+		if _, still := asked[name]; !still {
+			unsubscribe = append(unsubscribe, name)
+		}
+	}
+	s.named = true
+	return subscribe, unsubscribe
+}
+
+// settle takes r as the answer to the response whose nonce it carries. Nothing
+// happens if there is none: r then only changes the subscription.
+func (st *stream) settle(t Type, r *request) {
+	sub := &st.subs[t]
+	i := slices.IndexFunc(sub.inflight, func(resp *response) bool { return resp.nonce == r.nonce })
+	if i < 0 {
+		return
+	}
+	resp := sub.inflight[i]
+	sub.inflight = slices.Delete(sub.inflight, i, i+1)
+	if r.refused {
+		st.nacked(t, resp, r.words)
+		return
+	}
+	st.acked(t, resp)
+}
+
+func (st *stream) acked(t Type, resp *response) {
+	sub := &st.subs[t]
+	for name, res := range resp.items {
+		if !sub.has(name) {
+			continue // unsubscribed meanwhile
+		}
+		if t == Clusters && res != nil && versionOf(sub.held[name]) != res.version {
+			st.warm(res)
+		}
+		if res == nil {
+			delete(sub.held, name)
+		} else {
+			sub.held[name] = res
+		}
+		it := sub.todo[name]
+		if it != nil && it.nonce == resp.nonce {
+			it.nonce, it.rejected = "", ""
+		}
+		// A forced item was asked for after this response: the cluster has
+		// changed in between and still waits for its endpoints.
+		if t == Endpoints && res != nil && (it == nil || !it.force) {
+			delete(st.warming, name)
+		}
+		st.touch(t, name)
+	}
+}
+
+// nacked parks what the client's message names, or everything if it names
+// nothing. The rest becomes due again: some clients have applied it and some
+// have not, and sending it again is right for both.
+func (st *stream) nacked(t Type, resp *response, message string) {
+	sub := &st.subs[t]
+	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: st.now()}
+	nack.Resources = blamed(message, slices.Sorted(maps.Keys(resp.items)))
+	for name, res := range resp.items {
+		it := sub.todo[name]
+		if it == nil || it.nonce != resp.nonce {
+			continue // unsubscribed, or a newer one is on its way
+		}
+		it.nonce = ""
+		if slices.Contains(nack.Resources, name) {
+			it.rejected = versionOf(res)
+			if t == Endpoints {
+				delete(st.warming, name)
+			}
+		}
+		st.touch(t, name)
+	}
+	for _, name := range nack.Resources {
+		if h := sub.held[name]; h != nil {
+			nack.Running[name] = h.version
+		}
+	}
+	st.lastNack = nack
+	st.log.Warn("envoy refused resources", "type_url", t.URL(), "resources", nack.Resources,
+		"version", nack.Version, "nonce", resp.nonce, "err", message)
+	st.emit(Event{Kind: Nacked, Nack: nack})
+}
+
+// blamed returns the names that occur in message as whole words, or all.
+func blamed(message string, names []string) []string {
+	var found []string
+	for _, name := range names {
+		if mentions(message, name) {
+			found = append(found, name)
+		}
+	}
+	if found == nil {
+		return names
+	}
+	return found
+}
+
+func mentions(message, name string) bool {
+	for rest := message; ; {
+		i := strings.Index(rest, name)
+		if i < 0 {
+			return false
+		}
+		before, after := rest[:i], rest[i+len(name):]
+		if (before == "" || !nameByte(before[len(before)-1])) && (after == "" || !nameByte(after[0])) {
+			return true
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// nameByte: a name that is continued by one of these is another name. A dot or
+// a colon is as likely to be Envoy's punctuation.
+func nameByte(b byte) bool {
+	return b == '/' || b == '-' || b == '_' || b == '~' ||
+		'0' <= b && b <= '9' || 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z'
+}
