@@ -77,7 +77,7 @@ func (p *Peers) dial(ctx context.Context, t target) (time.Duration, error) {
 		return 0, fmt.Errorf("dial %s: %w", t.address, s.reason(err))
 	}
 	silent.Stop()
-	s.observer = t.key == linkstate.LinkKey{}
+	s.free = t.key == linkstate.LinkKey{}
 	s.send = func(m *dmscv1.PeerMessage) error { return stream.Send(&dmscv1.PeerRequest{Message: m}) }
 	s.recv = func() (*dmscv1.PeerMessage, error) {
 		r, err := stream.Recv()

@@ -140,7 +140,7 @@ func (p *Peers) SetLinks(links []Link) {
 		}
 	}
 	for key, s := range p.sessions {
-		if !s.observer && !p.links[key] {
+		if !s.free && !p.links[key] {
 			s.end(errRemoved)
 		}
 	}
@@ -148,9 +148,12 @@ func (p *Peers) SetLinks(links []Link) {
 	p.wake()
 }
 
-// Observe replaces the addresses that are dialled as an observer. Their streams
-// come up with Observer set, under the NodeID the far end has given and the
-// link id ObserverLink.
+// Observe replaces the addresses, one per node, that are dialled as an
+// observer. Their streams come up under the NodeID that the far end has given
+// and the link id ObserverLink. The core of an observer wants its links
+// configured like any other (StreamUp.Observer is about the far end, hence
+// false here), so its loop adds the link to those it knows by
+// linkstate.SetLinks when it meets such a StreamUp, before it steps it.
 func (p *Peers) Observe(addresses []string) {
 	p.mu.Lock()
 	for t := range p.wanted {

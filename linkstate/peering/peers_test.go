@@ -186,7 +186,7 @@ func TestObserverNeedsNoLink(t *testing.T) {
 	sg, center := start(t, "sg-1"), start(t, "center")
 	center.Observe([]string{sg.addr})
 	up := next[linkstate.StreamUp](center)
-	if up.Link != (linkstate.LinkKey{Remote: "sg-1", ID: ObserverLink}) || !up.Observer {
+	if up.Link != (linkstate.LinkKey{Remote: "sg-1", ID: ObserverLink}) || up.Observer {
 		t.Fatalf("up %+v", up)
 	}
 	h := center.hello()

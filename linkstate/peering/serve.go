@@ -72,6 +72,7 @@ func (p *Peers) answer(s *session, stream dmscv1.LinkStateService_PeerServer) er
 	if err == nil {
 		s.key = linkstate.LinkKey{Remote: hello.Node, ID: hello.Link}
 		s.observer = hello.Role == dmsc.RoleObserver
+		s.free = s.observer
 		err = p.run(s, hello)
 	}
 	if code := status.Code(err); code == codes.PermissionDenied || code == codes.InvalidArgument {

@@ -15,8 +15,10 @@ import (
 
 // session is one control stream, dialled or answered.
 type session struct {
-	key      linkstate.LinkKey
-	observer bool
+	key linkstate.LinkKey
+	// free: no configured link, because one side is an observer; observer: it
+	// is the far one.
+	free, observer bool
 	// ctx ends with the stream; end ends it from this side, with the reason.
 	ctx context.Context
 	end context.CancelCauseFunc
@@ -100,9 +102,9 @@ func (p *Peers) open(s *session) error {
 		switch {
 		case p.closed:
 			err = errStopped
-		case s.observer && p.links[s.key]:
+		case s.free && p.links[s.key]:
 			err = status.Errorf(codes.PermissionDenied, "%s is a configured link and no observer's", s.key)
-		case !s.observer && !p.links[s.key]:
+		case !s.free && !p.links[s.key]:
 			err = status.Errorf(codes.PermissionDenied, "link %s of %s is not configured at %s", s.key.ID, s.key.Remote, p.cfg.Node)
 		case old == nil:
 			p.sessions[s.key] = s
