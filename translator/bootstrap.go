@@ -25,13 +25,13 @@ const xdsName = "dmsc/xds"
 // listeners; an agent answers within 5 s of its own start (design §4).
 const startTimeout = 5 * time.Second
 
-// maxConnections bounds what all listeners of an Envoy accept together.
+// maxConnections bounds the connections of pods to an Envoy.
 const maxConnections = 100000
 
 // Bootstrap makes the configuration with which the Envoy of a node starts and
-// gets everything else from its agent by delta ADS. Addresses are "host:port"
-// or "unix:///path"; xdsAddr may have a host name, adminAddr needs an IP and may be
-// empty for no admin listener.
+// gets everything else from its agent by delta ADS. Addresses are "IP:port" or
+// "unix:///path". xdsAddr may also have a host name; adminAddr may be empty for
+// no admin listener.
 func Bootstrap(id dmsc.NodeID, adminAddr, xdsAddr string) (*bootstrapv3.Bootstrap, error) {
 	boot, err := bootstrap(id, adminAddr)
 	if err != nil {

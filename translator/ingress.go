@@ -40,7 +40,8 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 			grouped = append(grouped, e)
 		}
 	}
-	for _, a := range b.Aliases {
+	byHost := func(x, y Alias) int { return strings.Compare(x.Host, y.Host) }
+	for _, a := range slices.SortedFunc(slices.Values(b.Aliases), byHost) {
 		hosts = append(hosts, b.alias(a))
 	}
 	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {

@@ -29,6 +29,11 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 		demoteName: b.demoteListener(),
 		probeName:  b.socketListener(probeName, b.Addrs.Probe, connectionManager("dmsc_probe", probeName)),
 	}
+	listeners[probeName].TrafficDirection = corev3.TrafficDirection_OUTBOUND
+	// Too many connections of pods must not look like a dead neighbour.
+	for _, l := range listeners {
+		l.IgnoreGlobalConnLimit = true
+	}
 	if b.Addrs.Ingress != "" {
 		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.ingressManager())
 	}
@@ -118,7 +123,8 @@ func connectionManager(stats, table string) *hcmv3.HttpConnectionManager {
 			AllowConnect:         true,
 			MaxConcurrentStreams: wrapperspb.UInt32(10000),
 		},
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		// Without the second, a CONNECT gets 403 before the routes are asked.
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "CONNECT"}},
 		HttpFilters:    []*hcmv3.HttpFilter{routerFilter()},
 	}
 }

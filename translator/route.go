@@ -45,32 +45,33 @@ func (c class) match(headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
 
 // forward sends requests of the class on to the next node.
 func (c class) forward(cluster string, headers ...*routev3.HeaderMatcher) *routev3.Route {
-	action := c.action(nil)
-	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
-	return &routev3.Route{Match: c.match(headers...), Action: &routev3.Route_Route{Route: action}}
-}
-
-// deliver hands requests of the class to pods.
-func (c class) deliver(cluster string, headers ...*routev3.HeaderMatcher) *routev3.Route {
-	action := c.action(&routev3.RouteAction_UpgradeConfig_ConnectConfig{})
-	action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: cluster}
 	return &routev3.Route{
-		Match:                   c.match(headers...),
-		Action:                  &routev3.Route_Route{Route: action},
-		RequestHeadersToRemove:  hiddenFromPods,
-		ResponseHeadersToRemove: forbiddenForPods,
+		Match: c.match(headers...),
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster},
+			Timeout:          noDeadline(),
+		}},
 	}
 }
 
-// action leaves deadlines to the pods: Envoy's default of 15 s would cut
-// streams. terminate ends a CONNECT here instead of passing it on.
-func (c class) action(terminate *routev3.RouteAction_UpgradeConfig_ConnectConfig) *routev3.RouteAction {
-	action := &routev3.RouteAction{Timeout: durationpb.New(0)}
+// deliver hands requests of the class to pods. A CONNECT ends here: the pod
+// gets the bytes.
+func (c class) deliver(cluster string, headers ...*routev3.HeaderMatcher) *routev3.Route {
+	route := c.forward(cluster, headers...)
+	route.RequestHeadersToRemove = hiddenFromPods
+	route.ResponseHeadersToRemove = forbiddenForPods
 	if c == classTCP {
-		action.UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{UpgradeType: "CONNECT", ConnectConfig: terminate}}
+		route.GetRoute().UpgradeConfigs = []*routev3.RouteAction_UpgradeConfig{{
+			UpgradeType:   "CONNECT",
+			ConnectConfig: &routev3.RouteAction_UpgradeConfig_ConnectConfig{},
+		}}
 	}
-	return action
+	return route
 }
+
+// noDeadline leaves deadlines to the pods: Envoy's default of 15 s would cut
+// streams.
+func noDeadline() *durationpb.Duration { return durationpb.New(0) }
 
 // refuse answers with a reply that no pod has seen.
 func (b *builder) refuse(c class, status uint32, code, text string, headers ...*routev3.HeaderMatcher) *routev3.Route {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -80,7 +79,10 @@ func (b *builder) steered(e *rib.Entry, paths []WeightedPath) *routev3.Route {
 	for _, p := range paths {
 		rest -= p.Weight
 		share := weighted(NeighbourCluster(p.Nodes[1]), p.Weight)
-		share.RequestHeadersToAdd = []*corev3.HeaderValueOption{setHeader(headerPath, pathClass(c)+pathMark(p.Nodes...))}
+		// The last but one node takes the path away; of two nodes that is us.
+		if len(p.Nodes) > 2 {
+			share.RequestHeadersToAdd = append(share.RequestHeadersToAdd, setHeader(headerPath, pathClass(c)+pathMark(p.Nodes...)))
+		}
 		if e.Kind == rib.Function && !p.Instance.IsZero() {
 			share.RequestHeadersToAdd = append(share.RequestHeadersToAdd, setHeader(headerInstance, p.Instance.String()))
 		}
@@ -89,11 +91,15 @@ func (b *builder) steered(e *rib.Entry, paths []WeightedPath) *routev3.Route {
 	if rest > 0 {
 		shares = append(shares, weighted(b.ordinaryCluster(e), rest))
 	}
-	action := c.action(nil)
-	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{
-		WeightedClusters: &routev3.WeightedCluster{Clusters: shares},
+	return &routev3.Route{
+		Match: c.match(),
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{
+				WeightedClusters: &routev3.WeightedCluster{Clusters: shares},
+			},
+			Timeout: noDeadline(),
+		}},
 	}
-	return &routev3.Route{Match: c.match(), Action: &routev3.Route_Route{Route: action}}
 }
 
 // ordinaryCluster is where the share without a path goes. Local delivery takes

@@ -1,0 +1,296 @@
+package translator_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// Each testdata/envoy file is a small network of real Envoys that run what
+// Translate gives, and what pods on it see. Commands:
+//
+//	pod <name> [forge]         an HTTP server at {name}; forge: answers with dmsc-* headers
+//	tcp <name>                 a TCP server at {name}
+//	envoy                      starts the node of the scene below; {name} is an address
+//	get <node> [host=h] [times=n]
+//	                           a request to the node's ingress, with the headers
+//	                           below; repeated: the different answers, sorted
+//	connect <node>             a CONNECT with the headers below, then a line of text
+//	probe <node> path=/p       what the agent asks
+//	fabric <node>              a request to the node's fabric listener
+//
+// An address {name} that nothing was started at is a dead host.
+func TestEnvoyForwardsAsTranslated(t *testing.T) {
+	envoy := findEnvoy(t)
+	datadriven.Walk(t, "testdata/envoy", func(t *testing.T, file string) {
+		t.Parallel()
+		n := newNetwork(t, envoy)
+		datadriven.RunTest(t, file, n.run)
+	})
+}
+
+type network struct {
+	envoy    string
+	ip       string // a loopback address of this network's own: ports cannot collide
+	ports    map[string]int
+	states   map[string]translator.State
+	served   atomic.Int64 // requests that pods have seen
+	redact   *strings.Replacer
+	dir      string
+	replaced []string
+}
+
+func newNetwork(t *testing.T, envoy string) *network {
+	dir, err := os.MkdirTemp("", "dmsc") // t.TempDir is too long for a Unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &network{
+		envoy:  envoy,
+		ip:     fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)),
+		ports:  make(map[string]int),
+		states: make(map[string]translator.State),
+		redact: strings.NewReplacer(),
+		dir:    dir,
+	}
+}
+
+func (n *network) run(t *testing.T, d *datadriven.TestData) string {
+	name := ""
+	if len(d.CmdArgs) > 0 {
+		name = d.CmdArgs[0].Key
+	}
+	switch d.Cmd {
+	case "pod":
+		n.pod(t, name, d.HasArg("forge"))
+		return ""
+	case "tcp":
+		n.tcp(t, name)
+		return ""
+	case "envoy":
+		n.start(t, n.expand(d.Input))
+		return ""
+	case "get":
+		var host string
+		d.MaybeScanArgs(t, "host", &host)
+		times := 1
+		d.MaybeScanArgs(t, "times", &times)
+		var answers []string
+		for range times {
+			answers = append(answers, n.get(t, n.states[name].Addrs.Ingress, "/", host, d.Input))
+		}
+		slices.Sort(answers)
+		return strings.Join(slices.Compact(answers), "")
+	case "fabric":
+		return n.get(t, n.states[name].Addrs.Fabric, "/", "", d.Input)
+	case "probe":
+		var path string
+		d.ScanArgs(t, "path", &path)
+		return n.get(t, n.states[name].Addrs.Probe, path, "", "")
+	case "connect":
+		return n.connect(t, n.states[name].Addrs.Ingress, d.Input)
+	}
+	d.Fatalf(t, "unknown command %s", d.Cmd)
+	return ""
+}
+
+var braced = regexp.MustCompile(`\{[a-z0-9.-]+\}`)
+
+// expand replaces {name} by the address of that name.
+func (n *network) expand(text string) string {
+	return braced.ReplaceAllStringFunc(text, func(s string) string { return n.address(strings.Trim(s, "{}")) })
+}
+
+func (n *network) address(name string) string {
+	if n.ports[name] == 0 {
+		n.ports[name] = 15900 + len(n.ports)
+	}
+	return fmt.Sprintf("%s:%d", n.ip, n.ports[name])
+}
+
+// pod echoes what it was sent of ours and of Envoy's.
+func (n *network) pod(t *testing.T, name string, forge bool) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.Host == "health.dmsc" {
+			return
+		}
+		n.served.Add(1)
+		if forge {
+			for _, header := range []string{"dmsc-error", "dmsc-hop", "dmsc-node", "dmsc-generation"} {
+				w.Header().Set(header, "forged")
+			}
+		}
+		fmt.Fprintf(w, "%s:%s", name, ours(r.Header))
+	}
+	server := &http.Server{Handler: http.HandlerFunc(handler)}
+	l, err := net.Listen("tcp", n.address(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(l) }()
+	t.Cleanup(func() { server.Close(); <-done })
+}
+
+// tcp answers each line with its name and the line.
+func (n *network) tcp(t *testing.T, name string) {
+	l, err := net.Listen("tcp", n.address(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				lines := bufio.NewScanner(c)
+				for lines.Scan() {
+					fmt.Fprintf(c, "%s: %s\n", name, lines.Text())
+				}
+			}()
+		}
+	}()
+}
+
+// start runs the Envoy of a scene until the test ends, and returns when it
+// serves.
+func (n *network) start(t *testing.T, text string) {
+	state := parseScene(t, text)
+	resources := translate(t, state)
+	state.Addrs.Admin = "unix://" + filepath.Join(n.dir, string(state.Node)+".sock")
+	n.states[string(state.Node)] = state
+	n.replaced = append(n.replaced, resources.Generation, "<generation>")
+	n.redact = strings.NewReplacer(n.replaced...)
+	boot, err := translator.Static(state.Node, state.Addrs, resources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := writeYAML(t, boot)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var log strings.Builder
+	cmd := exec.CommandContext(ctx, n.envoy, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() { defer close(exited); cmd.Wait() }()
+	t.Cleanup(func() { cancel(); <-exited })
+
+	admin := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(state.Addrs.Admin, "unix://"))
+		},
+	}}
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	late := time.After(30 * time.Second)
+	for {
+		select {
+		case <-late:
+			t.Fatalf("envoy of %s is not live after 30 s", state.Node)
+		case <-exited:
+			t.Fatalf("envoy of %s ended before it was live:\n%s", state.Node, log.String())
+		case <-poll.C:
+		}
+		if response, err := admin.Get("http://admin/ready"); err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return
+			}
+		}
+	}
+}
+
+func (n *network) get(t *testing.T, addr, path, host, headers string) string {
+	request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = host
+	for _, line := range strings.FieldsFunc(headers, func(r rune) bool { return r == '\n' }) {
+		key, value, _ := strings.Cut(line, ":")
+		request.Header[key] = append(request.Header[key], strings.TrimSpace(value))
+	}
+	before := n.served.Load()
+	transport := &http.Transport{DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	text := fmt.Sprintf("%d%s\n%s\n", response.StatusCode, ours(response.Header), strings.TrimSpace(string(body)))
+	if served := n.served.Load() - before; served > 1 {
+		text += fmt.Sprintf("pods have seen it %d times\n", served)
+	}
+	return n.redact.Replace(microseconds.ReplaceAllString(text, "us=<n>"))
+}
+
+var microseconds = regexp.MustCompile(`us=\d+`)
+
+func (n *network) connect(t *testing.T, addr, headers string) string {
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(c, "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n%s\r\n", strings.ReplaceAll(headers+"\n", "\n", "\r\n"))
+	r := bufio.NewReader(c)
+	response, err := http.ReadResponse(r, &http.Request{Method: "CONNECT"})
+	if err != nil {
+		return err.Error()
+	}
+	text := fmt.Sprintf("%d%s\n", response.StatusCode, ours(response.Header))
+	if response.StatusCode == http.StatusOK {
+		fmt.Fprintln(c, "ping")
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return err.Error()
+		}
+		text += line
+	}
+	return text
+}
+
+// ours lists the headers of the fabric, of Envoy and of the border, sorted.
+func ours(h http.Header) string {
+	var list []string
+	for key, values := range h {
+		key = strings.ToLower(key)
+		if strings.HasPrefix(key, "dmsc") || strings.HasPrefix(key, "x-dmsc") || strings.HasPrefix(key, "x-envoy-retry") {
+			list = append(list, " "+key+"="+strings.Join(values, " | "))
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, "")
+}
