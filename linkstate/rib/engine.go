@@ -105,11 +105,7 @@ func (e *Engine) readTopology(v *linkstate.View) bool {
 			live[l.Origin] = l
 		}
 	}
-	var algorithm linkstate.Algorithm
-	if own := live[e.root]; own != nil {
-		algorithm = own.Content.(*linkstate.NodeLSA).Algorithm
-	}
-
+	algorithm := prevailing(live)
 	before := e.graph.Len()
 	changed := false
 	for id, l := range live {
@@ -118,8 +114,8 @@ func (e *Engine) readTopology(v *linkstate.View) bool {
 		for i, l := range n.Links {
 			links[i] = spf.Link{To: l.Remote, ID: l.ID, Metric: l.Metric}
 		}
-		// Draft and design leave open how metrics of two algorithms compare;
-		// they do not, so who announces another one than ours is avoided.
+		// Metrics of two algorithms do not compare, so who announces another one
+		// than the domain is avoided.
 		lastResort := !n.Transit || n.Algorithm != algorithm
 		changed = e.graph.Set(id, lastResort, links) || changed
 	}
@@ -132,6 +128,24 @@ func (e *Engine) readTopology(v *linkstate.View) bool {
 	changed = changed || len(live) != len(e.known) || e.graph.Len() != before
 	e.known = live
 	return changed
+}
+
+// prevailing is the domain's metric algorithm: what most nodes announce, the
+// lower number if equal. It must not be each node's own: two neighbours that
+// take each other for a last resort send requests to and fro, see
+// testdata/algorithms.txt.
+func prevailing(live map[dmsc.NodeID]*linkstate.LSA) linkstate.Algorithm {
+	votes := make(map[linkstate.Algorithm]int)
+	for _, l := range live {
+		votes[l.Content.(*linkstate.NodeLSA).Algorithm]++
+	}
+	var best linkstate.Algorithm
+	for a, n := range votes {
+		if n > votes[best] || n == votes[best] && a < best {
+			best = a
+		}
+	}
+	return best
 }
 
 func (e *Engine) runSPF() {

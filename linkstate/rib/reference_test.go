@@ -67,7 +67,15 @@ func (ref *reference) arcs(a dmsc.NodeID) []linkstate.Link {
 }
 
 func (ref *reference) lastResort(n dmsc.NodeID) uint64 {
-	if ref.net.nodes[n].Transit {
+	most := 0
+	for _, node := range ref.net.nodes {
+		most += 1 - 2*int(node.Algorithm) // + 1 for each igp, - 1 for each delay
+	}
+	domain := linkstate.AlgorithmIGP
+	if most < 0 {
+		domain = linkstate.AlgorithmDelay
+	}
+	if node := ref.net.nodes[n]; node.Transit && node.Algorithm == domain {
 		return 0
 	}
 	return uint64(dmsc.LastResort)
@@ -321,6 +329,7 @@ func TestEngineEqualsCompute(t *testing.T) {
 			case 1:
 				change = linkstate.ChangedTopology
 				net.nodes[other].Transit = !net.nodes[other].Transit
+				net.nodes[other].Algorithm = linkstate.Algorithm(r.IntN(2))
 			case 2: // a node goes, with its prefixes or without
 				if other == root {
 					continue
@@ -365,7 +374,7 @@ func TestScalingLaw(t *testing.T) {
 	for seed := range uint64(500) {
 		net := randomNetwork(rand.New(rand.NewPCG(seed, 3)))
 		for _, node := range net.nodes {
-			node.Transit = true // dmsc.LastResort does not scale
+			node.Transit, node.Algorithm = true, 0 // dmsc.LastResort does not scale
 		}
 		root := net.ids()[0]
 		before := rib.Compute(net.view(root))

@@ -168,7 +168,10 @@ func (n *network) String() string {
 			}
 		}
 		if !node.Transit && node.Role == dmsc.RoleSR {
-			lines = append(lines, fmt.Sprintf("zdrain %s\n", id)[1:])
+			lines = append(lines, fmt.Sprintf("drain %s\n", id))
+		}
+		if node.Algorithm != 0 {
+			lines = append(lines, fmt.Sprintf("algorithm %s %d\n", id, node.Algorithm))
 		}
 	}
 	slices.Sort(lines)
@@ -185,8 +188,9 @@ func (n *network) String() string {
 }
 
 // randomNetwork has 3..9 nodes, mostly connected, with asymmetric metrics small
-// enough for equal costs, parallel links, drained nodes, functions, and names
-// with one to three owners of different metric, preference and weight.
+// enough for equal costs, parallel links, drained nodes, two algorithms,
+// functions, and names with up to three owners of different metric, preference
+// and weight.
 func randomNetwork(r *rand.Rand) *network {
 	net := newNetwork()
 	n := 3 + r.IntN(7)
@@ -195,6 +199,8 @@ func randomNetwork(r *rand.Rand) *network {
 		ids[i] = dmsc.NodeID(fmt.Sprintf("%s-%d", []string{"sg", "sr", "sr"}[r.IntN(3)], i))
 		if node := net.node(ids[i]); r.IntN(10) == 0 {
 			node.Transit = false
+		} else if r.IntN(10) == 0 {
+			node.Algorithm = linkstate.AlgorithmDelay
 		}
 	}
 	spread := 1 + r.IntN(12)
