@@ -23,7 +23,7 @@ type State struct {
 	Aliases []Alias
 }
 
-// Addrs are this node's own listening addresses, each "host:port" or
+// Addrs are this node's own listening addresses, each "IP:port" or
 // "unix:///path". Ingress is empty on an SR.
 type Addrs struct {
 	Ingress string
@@ -35,8 +35,10 @@ type Addrs struct {
 // Neighbour is the far end of one link.
 type Neighbour struct {
 	rib.NextHop // Weight is not used here
-	Data        string
-	Class       dmsc.LinkClass
+	// Data is the fabric address on this link, "IP:port" or "unix:///path"; ""
+	// until the neighbour has said it.
+	Data  string
+	Class dmsc.LinkClass
 	// Up is pushed to Envoy as the health status of the endpoint.
 	Up bool
 }
@@ -44,7 +46,7 @@ type Neighbour struct {
 // Service is one local instance of a prefix.
 type Service struct {
 	Prefix     dmsc.ServicePrefix
-	Address    string // host:port
+	Address    string // "IP:port" or "unix:///path"
 	Protocol   dmsc.Protocol
 	HealthPath string // "" = no active check (TCP: a connect check)
 	Weight     uint32 // 0 means 1

@@ -172,7 +172,7 @@ func TestRandomStatesTranslateToValidResources(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for range 300 {
+	for range 100 {
 		s := randomState(random)
 		r, err := translator.Translate(s)
 		if err != nil {
