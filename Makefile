@@ -44,7 +44,7 @@ bench: ## run the benchmarks; PKG=./linkstate/...
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
-	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	@unformatted=$$(gofmt -l .); \
 	if [[ -n $$unformatted ]]; then echo "not gofmt-clean:" $$unformatted >&2; exit 1; fi
 	go vet ./...
 	go vet -tags compose ./e2e/compose
@@ -62,8 +62,9 @@ check-generate: ## fail when a committed Go file is not what its proto generates
 	go test -count=1 ./api/...
 
 .PHONY: golden
-golden: envoy ## rewrite the scenes and golden files; read the diff before you commit it
-	$(WITH_ENVOY) go test -count=1 $$(grep -rlE 'cockroachdb/datadriven"|flag\.Bool\("rewrite"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -rewrite
+golden: envoy ## rewrite scenes and golden files; read the diff before you commit it
+	$(WITH_ENVOY) go test -count=1 $$(grep -rl 'cockroachdb/datadriven"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -rewrite
+	$(WITH_ENVOY) go test -count=1 $$(grep -rl 'flag.Bool("update"' --include='*_test.go' . | xargs -n 1 dirname | sort -u) -update
 
 .PHONY: fuzz
 fuzz: ## run every fuzz test for FUZZTIME (30s)
