@@ -82,7 +82,7 @@ e2e-compose: build envoy ## run Figure 2 as containers; as root it starts an eng
 	$(WITH_ENVOY) e2e/compose/run.sh
 
 .PHONY: check
-check: lint test race ## all that a push needs
+check: lint test ## all that a push needs
 
 .PHONY: clean
 clean: ## remove what was built and downloaded
