@@ -252,10 +252,14 @@ func (n *network) get(t *testing.T, addr, path, host, headers string) string {
 	if served := n.served.Load() - before; served > 1 {
 		text += fmt.Sprintf("pods have seen it %d times\n", served)
 	}
-	return n.redact.Replace(microseconds.ReplaceAllString(text, "us=<n>"))
+	text = microseconds.ReplaceAllString(text, "us=<n>")
+	return n.redact.Replace(resetReason.ReplaceAllString(text, "reset reason: <reason>"))
 }
 
-var microseconds = regexp.MustCompile(`us=\d+`)
+var (
+	microseconds = regexp.MustCompile(`us=\d+`)
+	resetReason  = regexp.MustCompile(`reset reason: .*`) // its words differ between versions
+)
 
 func (n *network) connect(t *testing.T, addr, headers string) string {
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
