@@ -166,9 +166,35 @@ func randomNetwork(r *rand.Rand) network {
 
 // obvious is the slow implementation: Bellman–Ford over the plainest reading
 // of the rules.
-type obvious struct{ net network }
+type obvious struct {
+	net  network
+	arcs []obviousArc // the usable ones
+}
 
-// metric of the usable arc a→b with a link id; false if either end is silent.
+type obviousArc struct {
+	from, to dmsc.NodeID
+	id       dmsc.LinkID
+	metric   uint64
+}
+
+func newObvious(net network) obvious {
+	o := obvious{net: net}
+	for _, a := range o.nodes() {
+		for _, b := range o.nodes() {
+			for k := range 3 { // link ids in use: "0", "1", "2"
+				id := dmsc.LinkID(strconv.Itoa(k))
+				m, there := o.metric(a, b, id)
+				_, back := o.metric(b, a, id)
+				if there && back {
+					o.arcs = append(o.arcs, obviousArc{a, b, id, m})
+				}
+			}
+		}
+	}
+	return o
+}
+
+// metric that a declares for a link to b; false if it declares none.
 func (o obvious) metric(a, b dmsc.NodeID, id dmsc.LinkID) (uint64, bool) {
 	best, found := uint64(0), false
 	for _, l := range o.net[a].links {
@@ -181,12 +207,6 @@ func (o obvious) metric(a, b dmsc.NodeID, id dmsc.LinkID) (uint64, bool) {
 	return best, found
 }
 
-func (o obvious) usable(a, b dmsc.NodeID, id dmsc.LinkID) (uint64, bool) {
-	_, back := o.metric(b, a, id)
-	m, there := o.metric(a, b, id)
-	return m, there && back
-}
-
 func (o obvious) nodes() []dmsc.NodeID {
 	var ids []dmsc.NodeID
 	for id := range o.net {
@@ -196,30 +216,21 @@ func (o obvious) nodes() []dmsc.NodeID {
 	return ids
 }
 
-const links = 3 // link ids in use: "0", "1", "2"
-
-// distances returns the costs from root when the walk has already begun: first
-// tells whether root itself is passed through.
+// distances returns the costs from root; passing tells whether the walk has
+// begun elsewhere and root itself is passed through.
 func (o obvious) distances(root dmsc.NodeID, passing bool) map[dmsc.NodeID]uint64 {
 	dist := map[dmsc.NodeID]uint64{root: 0}
-	ids := o.nodes()
-	for range ids {
-		for _, a := range ids {
-			da, ok := dist[a]
+	for range o.net {
+		for _, a := range o.arcs {
+			d, ok := dist[a.from]
 			if !ok {
 				continue
 			}
-			if o.net[a].lastResort && (a != root || passing) {
-				da += uint64(dmsc.LastResort)
+			if o.net[a.from].lastResort && (a.from != root || passing) {
+				d += uint64(dmsc.LastResort)
 			}
-			for _, b := range ids {
-				for k := range links {
-					if m, ok := o.usable(a, b, dmsc.LinkID(strconv.Itoa(k))); ok {
-						if old, ok := dist[b]; !ok || da+m < old {
-							dist[b] = da + m
-						}
-					}
-				}
+			if old, ok := dist[a.to]; !ok || d+a.metric < old {
+				dist[a.to] = d + a.metric
 			}
 		}
 	}
@@ -241,20 +252,16 @@ func (o obvious) tree(root dmsc.NodeID) string {
 			continue
 		}
 		var hops []string
-		for _, n := range o.nodes() {
-			for k := range links {
-				id := dmsc.LinkID(strconv.Itoa(k))
-				m, ok := o.usable(root, n, id)
-				if !ok {
-					continue
-				}
-				rest, reaches := o.distances(n, true)[to]
-				if n == to {
-					rest, reaches = 0, true
-				}
-				if reaches && m+rest == d {
-					hops = append(hops, fmt.Sprintf("%s#%s", n, id))
-				}
+		for _, a := range o.arcs { // sorted by construction
+			if a.from != root {
+				continue
+			}
+			rest, reaches := o.distances(a.to, true)[to]
+			if a.to == to {
+				rest, reaches = 0, true
+			}
+			if reaches && a.metric+rest == d {
+				hops = append(hops, fmt.Sprintf("%s#%s", a.to, a.id))
 			}
 		}
 		fmt.Fprintf(&b, "%s %d via %s\n", to, d, strings.Join(hops, " "))
@@ -269,9 +276,10 @@ func TestTreeEqualsBellmanFord(t *testing.T) {
 	for seed := range uint64(2000) {
 		net := randomNetwork(rand.New(rand.NewPCG(seed, 1)))
 		g := net.graph()
-		root := obvious{net}.nodes()[0]
+		slow := newObvious(net)
+		root := slow.nodes()[0]
 		tree.Run(g, g.Index(root))
-		if got, want := format(g, &tree), (obvious{net}).tree(root); got != want {
+		if got, want := format(g, &tree), slow.tree(root); got != want {
 			t.Fatalf("seed %d, root %s:\n%s\nwant\n%s", seed, root, got, want)
 		}
 	}
