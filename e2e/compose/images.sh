@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes what docker-compose.yml mounts and runs, with classic builds FROM
 # scratch: the image dmsc:e2e around bin/dmsc, an Envoy image, and a bootstrap
-# per node in DMSC_BOOTSTRAPS (.cache/compose). When no registry answers, the
+# per node in BOOTSTRAP_FOLDER (.cache/compose). When no registry answers, the
 # Envoy image is made from the binary that scripts/envoy.sh finds and the
 # libraries it names. Prints the variables for docker-compose.yml.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-bootstraps=${DMSC_BOOTSTRAPS:-$root/.cache/compose}
+bootstraps=${BOOTSTRAP_FOLDER:-$root/.cache/compose}
 image=${ENVOY_IMAGE:-envoyproxy/envoy:v1.40.0}
 
 context=$(mktemp -d)
@@ -40,4 +40,4 @@ if ! docker image inspect "$image" >/dev/null 2>&1 && ! timeout 120 docker pull 
   build dmsc-envoy /usr/local/bin/envoy
   image=dmsc-envoy:e2e
 fi
-echo "export ENVOY_IMAGE=$image DMSC_BOOTSTRAPS=$bootstraps"
+echo "export ENVOY_IMAGE=$image BOOTSTRAP_FOLDER=$bootstraps"

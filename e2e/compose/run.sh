@@ -30,7 +30,7 @@ engine_answers() { docker info >/dev/null 2>&1; }
 test_network() {
   local exports
   DMSC_COMPOSE=$(compose) || fail "no Compose works with this engine: install docker compose v2, or docker-compose 1.29.2 or newer"
-  export DMSC_COMPOSE DMSC_BOOTSTRAPS=$1/bootstraps
+  export DMSC_COMPOSE BOOTSTRAP_FOLDER=$1/bootstraps
   exports=$(./images.sh)
   eval "$exports"
   echo "engine $(docker info --format '{{.ServerVersion}}'), $DMSC_COMPOSE $($DMSC_COMPOSE version --short)"
