@@ -1,0 +1,285 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/manifest"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// Node is the configuration of an SG or SR agent (dmsc node).
+type Node struct {
+	Node     dmsc.NodeID
+	Domain   string
+	Role     dmsc.Role // RoleSG or RoleSR
+	Transit  bool
+	StateDir string
+	Log      Log
+	Listen   NodeListen
+	Envoy    Envoy
+	Links    []Link
+	// SPA and SCSC are where they answer. No SPA: every prefix waits.
+	SPA, SCSC Centres
+	// Lease of announcements that ask for none.
+	Lease   time.Duration
+	Aliases []Alias
+}
+
+// NodeListen are the agent's own listeners, each host:port or unix:///path
+// unless noted; an empty host is all interfaces, port 0 any free one.
+type NodeListen struct {
+	API     string // announcements of pods
+	XDS     string // for the Envoy beside the agent
+	Peering string // host:port
+	Health  string // health, metrics and the admin API
+}
+
+// Envoy are the listeners of the Envoy beside the agent, host:port; Probe and
+// Admin may be unix:///path. Ingress is empty on an SR.
+type Envoy struct {
+	Ingress, Fabric, Probe, Admin string
+}
+
+// Centres are the addresses of SPAs or SCSCs, host:port, each as good as the
+// other.
+type Centres struct{ Addresses []string }
+
+// Link is a link to a neighbour.
+type Link struct {
+	Neighbor dmsc.NodeID
+	ID       dmsc.LinkID
+	Metric   dmsc.Metric
+	Class    dmsc.LinkClass
+	Capacity uint64 // bit/s; 0 = unknown
+	// Dial is the neighbour's peering listener, host:port, at the lower node id,
+	// which is the one that dials; "" at the higher.
+	Dial string
+	// Fabric is our data address as the neighbour reaches it, host:port.
+	Fabric string
+	Tags   []string
+}
+
+// Key returns the name of the link as this node sees it.
+func (l Link) Key() linkstate.LinkKey { return linkstate.LinkKey{Remote: l.Neighbor, ID: l.ID} }
+
+// Alias makes requests for a host enter as a prefix.
+type Alias struct {
+	Host   string
+	Prefix dmsc.ServicePrefix
+}
+
+// nodeKeys is the file.
+type nodeKeys struct {
+	Node     string    `yaml:"node"`
+	Domain   string    `yaml:"domain"`
+	Role     dmsc.Role `yaml:"role"`
+	Transit  *bool     `yaml:"transit"`
+	StateDir string    `yaml:"state_dir"`
+	Log      logKeys   `yaml:"log"`
+	Listen   struct {
+		API     string `yaml:"api"`
+		XDS     string `yaml:"xds"`
+		Peering string `yaml:"peering"`
+		Health  string `yaml:"health"`
+	} `yaml:"listen"`
+	Envoy struct {
+		Ingress string `yaml:"ingress"`
+		Fabric  string `yaml:"fabric"`
+		Probe   string `yaml:"probe"`
+		Admin   string `yaml:"admin"`
+	} `yaml:"envoy"`
+	Links   []linkKeys        `yaml:"links"`
+	SPA     addressKeys       `yaml:"spa"`
+	SCSC    addressKeys       `yaml:"scsc"`
+	Lease   manifest.Duration `yaml:"lease"`
+	Aliases []aliasKeys       `yaml:"aliases"`
+}
+
+type linkKeys struct {
+	Neighbor string             `yaml:"neighbor"`
+	ID       string             `yaml:"id"`
+	Metric   *uint32            `yaml:"metric"`
+	Class    dmsc.LinkClass     `yaml:"class"`
+	Capacity manifest.Bandwidth `yaml:"capacity"`
+	Dial     string             `yaml:"dial"`
+	Fabric   string             `yaml:"fabric"`
+	Tags     []string           `yaml:"tags"`
+}
+
+type addressKeys struct {
+	Addresses []string `yaml:"addresses"`
+}
+
+type aliasKeys struct {
+	Host   string             `yaml:"host"`
+	Prefix dmsc.ServicePrefix `yaml:"prefix"`
+}
+
+// LoadNode reads the configuration of a node. Path "" is no file; the keys of
+// flags are those of the file, dotted.
+func LoadNode(path string, flags map[string]any) (*Node, error) {
+	k := nodeKeys{Domain: defaultDomain, Log: defaultLog, Lease: manifest.Duration(30 * time.Second)}
+	k.Listen.API, k.Listen.Peering, k.Listen.Health = "127.0.0.1:17800", "127.0.0.1:17802", "127.0.0.1:17805"
+	k.Envoy.Fabric = "127.0.0.1:15901"
+	s, err := load(path, flags, &k)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		Node: s.node(k.Node), Domain: s.domain(k.Domain), Role: k.Role, Transit: k.Role == dmsc.RoleSR,
+		StateDir: k.StateDir, Log: s.log(k.Log), Lease: time.Duration(k.Lease),
+		SPA:  Centres{s.dials("spa.addresses", k.SPA.Addresses)},
+		SCSC: Centres{s.dials("scsc.addresses", k.SCSC.Addresses)},
+	}
+	if k.Transit != nil {
+		n.Transit = *k.Transit
+	}
+	if n.StateDir, err = stateDir(k.StateDir, k.Node); err != nil {
+		s.faultf("state_dir", manifest.CodeValue, "%v", err)
+	}
+	if n.Lease < time.Second || n.Lease > time.Hour {
+		s.faultf("lease", manifest.CodeValue, "%s is not between 1s and 1h", n.Lease)
+	}
+	s.nodeListeners(n, &k)
+	n.Links = s.links(n, k.Links)
+	n.Aliases = s.aliases(k.Aliases)
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+const defaultDomain = "default"
+
+// stateDir makes the path absolute, since socket addresses are derived from it.
+func stateDir(dir, node string) (string, error) {
+	if dir == "" {
+		return filepath.Join("/var/lib/dmsc", node), nil
+	}
+	return filepath.Abs(dir)
+}
+
+func (s *source) nodeListeners(n *Node, k *nodeKeys) {
+	socket := func(given, name string) string {
+		if given != "" {
+			return given
+		}
+		return "unix://" + filepath.Join(n.StateDir, name)
+	}
+	taken := listeners{}
+	n.Listen = NodeListen{
+		API:     s.listen(taken, "listen.api", k.Listen.API, true),
+		XDS:     s.listen(taken, "listen.xds", socket(k.Listen.XDS, "xds.sock"), true),
+		Peering: s.listen(taken, "listen.peering", k.Listen.Peering, false),
+		Health:  s.listen(taken, "listen.health", k.Listen.Health, true),
+	}
+	switch {
+	case k.Role == dmsc.RoleUnknown:
+		s.faultf("role", manifest.CodeMissing, "the role is missing, SG or SR")
+	case k.Role == dmsc.RoleObserver:
+		s.faultf("role", manifest.CodeValue, "a node is an SG or an SR; an observer is run by dmsc scsc")
+	case k.Role == dmsc.RoleSR && k.Envoy.Ingress != "":
+		s.faultf("envoy.ingress", manifest.CodeConflict, "an SR has no pod-facing listener; remove ingress, or make the role SG")
+	case k.Role == dmsc.RoleSG:
+		if k.Envoy.Ingress == "" {
+			k.Envoy.Ingress = "127.0.0.1:15900"
+		}
+		n.Envoy.Ingress = s.listen(taken, "envoy.ingress", k.Envoy.Ingress, false)
+	}
+	n.Envoy.Fabric = s.listen(taken, "envoy.fabric", k.Envoy.Fabric, false)
+	n.Envoy.Probe = s.listen(taken, "envoy.probe", socket(k.Envoy.Probe, "probe.sock"), true)
+	n.Envoy.Admin = s.listen(taken, "envoy.admin", socket(k.Envoy.Admin, "admin.sock"), true)
+}
+
+func (s *source) links(n *Node, keys []linkKeys) []Link {
+	type end struct {
+		neighbor dmsc.NodeID
+		id       dmsc.LinkID
+	}
+	seen := map[end]bool{}
+	var links []Link
+	for i, k := range keys {
+		at := fmt.Sprintf("links[%d]", i)
+		l := Link{ID: "0", Metric: 10, Class: k.Class, Capacity: uint64(k.Capacity), Dial: k.Dial, Fabric: k.Fabric, Tags: k.Tags}
+		neighbor, err := dmsc.ParseNodeID(k.Neighbor)
+		switch l.Neighbor = neighbor; {
+		case k.Neighbor == "":
+			s.faultf(at, manifest.CodeMissing, "neighbor is missing")
+		case err != nil:
+			s.faultf(at+".neighbor", manifest.CodeValue, "%v", err)
+		case neighbor == n.Node:
+			s.faultf(at+".neighbor", manifest.CodeConflict, "the link leads from %s to itself", neighbor)
+		}
+		if k.ID != "" {
+			if l.ID, err = dmsc.ParseLinkID(k.ID); err != nil {
+				s.faultf(at+".id", manifest.CodeValue, "%v", err)
+			}
+		}
+		if seen[end{l.Neighbor, l.ID}] {
+			s.faultf(at, manifest.CodeDuplicate, "link %s to %s is given twice; parallel links need different ids", l.ID, l.Neighbor)
+		}
+		seen[end{l.Neighbor, l.ID}] = true
+		if k.Metric != nil {
+			l.Metric = dmsc.Metric(*k.Metric)
+		}
+		if l.Metric < 1 || l.Metric > dmsc.MaxLinkMetric {
+			s.faultf(at+".metric", manifest.CodeValue, "%d is not between 1 and %d", l.Metric, dmsc.MaxLinkMetric)
+		}
+		switch {
+		case k.Dial != "":
+			s.dial(at+".dial", k.Dial)
+			if n.Node > l.Neighbor {
+				l.Dial = "" // the same file may be written for both ends
+			}
+		case n.Node < l.Neighbor:
+			s.faultf(at, manifest.CodeMissing, "dial is missing: of %s and %s the lower name dials the other's peering listener", n.Node, l.Neighbor)
+		}
+		l.Fabric = s.linkFabric(at+".fabric", k.Fabric, n.Envoy.Fabric)
+		links = append(links, l)
+	}
+	return links
+}
+
+func (s *source) linkFabric(key, given, fabric string) string {
+	addr := given
+	if addr == "" {
+		addr = fabric
+	}
+	switch _, _, err := hostPort(addr); {
+	case err != nil && given != "":
+		s.faultf(key, manifest.CodeAddress, "%v", err)
+	case err == nil && everywhere(addr):
+		s.faultf(key, manifest.CodeAddress, "%s is all interfaces; write the host:port at which this neighbour reaches our Envoy", addr)
+	}
+	return addr
+}
+
+func (s *source) aliases(keys []aliasKeys) []Alias {
+	seen := map[string]bool{}
+	var aliases []Alias
+	for i, k := range keys {
+		at := fmt.Sprintf("aliases[%d]", i)
+		host := strings.ToLower(k.Host)
+		switch {
+		case host == "":
+			s.faultf(at, manifest.CodeMissing, "host is missing")
+		case strings.ContainsAny(host, "/ *,") || strings.Contains(host, ":"):
+			s.faultf(at+".host", manifest.CodeValue, "%q is not a host name; write it without port and path", k.Host)
+		case seen[host]:
+			s.faultf(at+".host", manifest.CodeDuplicate, "host %s is given twice", host)
+		}
+		seen[host] = true
+		switch {
+		case k.Prefix.IsZero():
+			s.faultf(at, manifest.CodeMissing, "prefix is missing")
+		case k.Prefix.Reserved():
+			s.faultf(at+".prefix", manifest.CodePrefix, "%s belongs to the network itself", k.Prefix)
+		}
+		aliases = append(aliases, Alias{Host: host, Prefix: k.Prefix})
+	}
+	return aliases
+}
