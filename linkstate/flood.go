@@ -184,7 +184,7 @@ func (i *Instance) noteChange(k Key, changed Change) {
 
 // enqueue puts r into the pending set of a, if a has got as far as that.
 func (i *Instance) enqueue(a *adjacency, r *record, u urgency) {
-	if a.phase() < StateExchange || i.cfg.Role == dmsc.RoleObserver || i.withheld && r.mine {
+	if a.phase() < StateExchange || i.cfg.Role == dmsc.RoleObserver || i.starting && r.mine {
 		return
 	}
 	a.out.add(r, u)

@@ -88,7 +88,7 @@ func (i *Instance) learnHeld(h *Hello) {
 	if i.cfg.Role == dmsc.RoleObserver {
 		return
 	}
-	if h.Held > i.incarnation || h.Held == i.incarnation && i.withheld {
+	if h.Held > i.incarnation || h.Held == i.incarnation && i.starting {
 		i.raise(h.Held)
 	}
 }

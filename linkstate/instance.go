@@ -27,10 +27,9 @@ type Instance struct {
 	dataPlane   bool // false once our Envoy is known to have ended
 
 	// The start-up phase.
-	born, firstStream time.Time
-	ticked            bool // the caller has had its say about links
-	starting          bool // View.Synced is not set yet
-	withheld          bool // our records do not leave yet
+	born, firstStream time.Time // New, and the first stream of a configured link
+	ticked            bool      // the caller has had its say about links
+	starting          bool      // our records do not leave yet, View.Synced is not set
 
 	// The neighbours; order is links sorted by key.
 	links map[LinkKey]*adjacency
@@ -77,7 +76,6 @@ func New(cfg Config, now time.Time) (*Instance, error) {
 		dataPlane:   true,
 		born:        now,
 		starting:    true,
-		withheld:    true,
 		links:       make(map[LinkKey]*adjacency),
 		db:          newDatabase(),
 		wants:       make(map[Key]wanted),
@@ -216,8 +214,8 @@ func (i *Instance) Deadline() time.Time {
 	if i.starting && !i.configured() && !i.ticked {
 		consider(i.born)
 	}
-	if i.starting || i.withheld && !i.firstStream.IsZero() {
-		consider(i.startUpEnds())
+	if ends := i.startUpEnds(); i.starting && i.now.Before(ends) {
+		consider(ends)
 	}
 	for _, a := range i.order {
 		if a.stream {

@@ -231,13 +231,13 @@ func (i *Instance) receiveOwn(a *adjacency, r *record) {
 		a.out.settled(r)
 		return
 	}
-	if cur != nil && cur.conflicts(r) && !i.withheld {
+	if cur != nil && cur.conflicts(r) && !i.starting {
 		i.alarm(AlarmConflict, "%s %s exists with the bodies %x and %x: this node may be running twice", r.Key, r.Order, cur.hash[:4], r.hash[:4])
 		newer = 1
 	}
 	// An order of this incarnation that we have not given out, or any above it.
-	if r.Incarnation > i.incarnation || r.Incarnation == i.incarnation && (newer > 0 || i.withheld) {
-		if !i.withheld {
+	if r.Incarnation > i.incarnation || r.Incarnation == i.incarnation && (newer > 0 || i.starting) {
+		if !i.starting {
 			i.alarm(AlarmOwnRecordNewer, "%s holds %s %s, newer than any this node sent: a second node may have this name", a, r.Key, r.Order)
 		}
 		i.raise(r.Incarnation)

@@ -6,28 +6,29 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 )
 
-// While starting, our records are in our own database but leave to nobody
-// (withheld), so that neighbours go on with those of our last life until we
-// know which of its links are back.
+// While starting, our records are in our own database but leave to nobody, so
+// that neighbours go on with those of our last life until we know which of its
+// links are back.
 
-// startUp ends the start-up phase once there is nothing left to wait for.
+// startUp ends the start-up phase once there is nothing left to wait for. With
+// links configured and no neighbour synchronized it goes on: no link of ours
+// could be used yet, and nothing computed from our database would be true.
 func (i *Instance) startUp() {
-	if !i.withheld {
+	if !i.starting {
 		return
 	}
-	deadline := i.startUpEnds()
-	if i.now.Before(deadline) && !i.greetedAll() {
+	switch {
+	case !i.configured():
+		if !i.ticked {
+			return // the caller may still be about to name links
+		}
+	case !i.anySynced():
+		return
+	case i.now.Before(i.startUpEnds()) && !i.greetedAll():
 		return
 	}
-	if i.starting {
-		i.starting, i.nodeDirty, i.stale = false, true, true
-	}
-	if i.firstStream.IsZero() && i.configured() {
-		return // nobody has answered: serve the local pods, the phase proper comes
-	}
+	i.starting, i.nodeDirty, i.stale = false, true, true
 	i.resumeHeld()
-	i.withheld = false
-	i.wantNode()
 	i.publish()
 	for _, l := range i.db.all() {
 		if r := i.db.records[l.Key]; r.mine {
@@ -38,14 +39,16 @@ func (i *Instance) startUp() {
 	}
 }
 
-// startUpEnds is the latest end of what startUp waits for.
+// startUpEnds is the latest end of what startUp waits for besides a first
+// synchronized neighbour; zero before the first stream.
 func (i *Instance) startUpEnds() time.Time {
 	if i.firstStream.IsZero() {
-		return i.born.Add(i.cfg.StartUp)
+		return time.Time{}
 	}
 	return i.firstStream.Add(i.cfg.StartUp)
 }
 
+// configured reports whether there is a link to a neighbour, observers aside.
 func (i *Instance) configured() bool {
 	for _, a := range i.order {
 		if !a.observer {
@@ -55,19 +58,23 @@ func (i *Instance) configured() bool {
 	return false
 }
 
+func (i *Instance) anySynced() bool {
+	for _, a := range i.order {
+		if !a.observer && a.phase() == StateSynced {
+			return true
+		}
+	}
+	return false
+}
+
 // greetedAll reports whether every neighbour that is there is synchronized and
 // probed. A link whose stream is not back yet counts if the far end still
-// advertises it, for then it will be resumed or not by its first probe.
+// advertises it: its first probe decides whether it is resumed.
 func (i *Instance) greetedAll() bool {
-	if i.firstStream.IsZero() {
-		return !i.configured() && i.ticked
-	}
-	synced := false
 	for _, a := range i.order {
 		if a.observer {
 			continue
 		}
-		synced = synced || a.phase() == StateSynced
 		if a.stream && a.phase() < StateSynced {
 			return false
 		}
@@ -75,7 +82,7 @@ func (i *Instance) greetedAll() bool {
 			return false
 		}
 	}
-	return synced
+	return true
 }
 
 // advertisedBy reports whether the far end has the link in its NodeLSA.

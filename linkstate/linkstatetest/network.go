@@ -16,8 +16,12 @@ import (
 // Epoch is when every Network starts.
 var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// dialEvery is the time between two attempts to connect a control stream.
-const dialEvery = 100 * time.Millisecond
+const (
+	// dialEvery is the time between two attempts to connect a control stream.
+	dialEvery = 100 * time.Millisecond
+	// patience is how long a node without neighbours leaves its Envoy alone.
+	patience = 5 * time.Second
+)
 
 // Network is a set of nodes and links in virtual time. Use it from one
 // goroutine.
@@ -55,6 +59,7 @@ type node struct {
 	inst     *linkstate.Instance // nil while the agent is dead
 	envoy    bool                // the process runs
 	fib      bool                // and serves a FIB
+	started  time.Time           // the agent
 	life     int                 // of the agent; events of earlier lives are void
 	file     uint64              // incarnation in the state file
 	prefixes []linkstate.Prefix
@@ -161,9 +166,14 @@ func (n *Network) Announce(id dmsc.NodeID, prefixes ...linkstate.Prefix) {
 	for _, p := range prefixes {
 		n.forget(n.node(id), p.Prefix)
 	}
+	n.Replace(id, append(n.node(id).prefixes, prefixes...)...)
+}
+
+// Replace sets what a node announces.
+func (n *Network) Replace(id dmsc.NodeID, prefixes ...linkstate.Prefix) {
 	nd := n.node(id)
-	nd.prefixes = append(nd.prefixes, prefixes...)
-	n.step(nd, linkstate.SetPrefixes{Prefixes: nd.prefixes})
+	nd.prefixes = prefixes
+	n.step(nd, linkstate.SetPrefixes{Prefixes: prefixes})
 }
 
 // Withdraw takes prefixes back.
@@ -172,7 +182,7 @@ func (n *Network) Withdraw(id dmsc.NodeID, prefixes ...string) {
 	for _, p := range prefixes {
 		n.forget(nd, dmsc.MustParsePrefix(p))
 	}
-	n.step(nd, linkstate.SetPrefixes{Prefixes: nd.prefixes})
+	n.Replace(id, nd.prefixes...)
 }
 
 func (n *Network) forget(nd *node, p dmsc.ServicePrefix) {

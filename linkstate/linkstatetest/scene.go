@@ -130,6 +130,7 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"link":      (*Scene).doLink,
 	"announce":  (*Scene).doAnnounce,
 	"withdraw":  (*Scene).doWithdraw,
+	"replace":   (*Scene).doReplace,
 	"run":       (*Scene).doRun,
 	"cut":       (*Scene).doCut,
 	"heal":      (*Scene).doHeal,
@@ -193,6 +194,15 @@ func (s *Scene) doAnnounce(a *arguments, _ *strings.Builder) {
 
 // Example: withdraw sg-1 a/1
 func (s *Scene) doWithdraw(a *arguments, _ *strings.Builder) { s.Withdraw(a.id(0), a.words[1:]...) }
+
+// Example: replace sg-1 b/1 (all it announces, in one turn)
+func (s *Scene) doReplace(a *arguments, _ *strings.Builder) {
+	var ps []linkstate.Prefix
+	for _, w := range a.words[1:] {
+		ps = append(ps, Prefix(w))
+	}
+	s.Replace(a.id(0), ps...)
+}
 
 // Example: run 2s
 func (s *Scene) doRun(a *arguments, _ *strings.Builder) { s.Run(a.duration(a.word(0))) }
@@ -389,8 +399,8 @@ func (s *Scene) doSynced(_ *arguments, out *strings.Builder) {
 	}
 }
 
-// doMessages prints what was sent since the last call, without keepalives when
-// a filter is given.
+// doMessages prints what was sent since the last call, or what of it contains
+// the given words.
 //
 // Example: messages update
 func (s *Scene) doMessages(a *arguments, out *strings.Builder) {

@@ -185,7 +185,7 @@ func (n *Network) startAgent(nd *node) {
 	if err != nil {
 		panic(err)
 	}
-	nd.inst, nd.tickAt = inst, time.Time{}
+	nd.inst, nd.started, nd.tickAt = inst, n.now, time.Time{}
 	n.step(nd, linkstate.SetLinks{Links: n.configured(nd)})
 	if nd.config.Role != dmsc.RoleObserver {
 		n.step(nd, linkstate.SetPrefixes{Prefixes: nd.prefixes})
@@ -195,13 +195,21 @@ func (n *Network) startAgent(nd *node) {
 			n.probeRegularly(nd, lk)
 		}
 	}
+	life := nd.life
+	n.after(patience, func() {
+		if nd.life == life {
+			nd.fib = nd.envoy
+		}
+	})
 }
 
-// StartEnvoy starts the Envoy of a node; it has a FIB once the agent is synced.
+// StartEnvoy starts the Envoy of a node; it has a FIB once the agent is synced,
+// or some seconds after the agent's start.
 func (n *Network) StartEnvoy(id dmsc.NodeID) {
 	nd := n.node(id)
 	if !nd.envoy {
 		nd.envoy = true
+		nd.fib = nd.inst != nil && n.now.Sub(nd.started) >= patience
 		n.step(nd, linkstate.DataPlane{Up: true})
 	}
 }

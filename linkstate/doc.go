@@ -1,0 +1,88 @@
+// Package linkstate is the link-state protocol of one node (design §4; draft
+// §4.1 type 2, §4.2(4)): records and their order, adjacencies, the exchange and
+// flooding of records, and the origination of our own. It is pure: it reads no
+// clock, opens no socket, starts no goroutine and draws no chance but from its
+// seed, so the same events give the same output, to the message.
+//
+// # The loop
+//
+// One goroutine owns an Instance, feeds it events and does what Ready asks:
+//
+//	inst, err := linkstate.New(cfg, time.Now())
+//	inst.Step(time.Now(), linkstate.SetLinks{Links: links})
+//	inst.Step(time.Now(), linkstate.SetPrefixes{Prefixes: prefixes}) // of the state file
+//	for {
+//		select {
+//		case ev := <-events: // streams, messages, probes, local changes
+//			inst.Step(time.Now(), ev)
+//		case <-timer.C:
+//			inst.Tick(time.Now())
+//		}
+//		rd := inst.Ready()
+//		persist(rd.Incarnation) // before the messages
+//		send(rd.Messages); probe(rd.Probe); reset(rd.Reset)
+//		if rd.Changed != 0 {
+//			recompute(inst.View(), rd.Changed) // flood first, compute after
+//		}
+//		timer.Reset(time.Until(inst.Deadline())) // zero: stop it
+//	}
+//
+// Events may come in any order and make any sense or none: what is nonsense is
+// reported as an Alarm and otherwise ignored. The control stream is expected to
+// keep order and to say when it ends (StreamDown); messages that are lost or
+// come twice only cost time. A half-open stream is the caller's to find.
+//
+// # Files
+//
+// instance.go has Step, Tick, Ready and Deadline. A turn handles its event and
+// then settles: adjacency.go moves the state machine of each link, startup.go
+// ends the start-up, origination.go brings our records in line, flood.go queues
+// what is new and fills the windows. hello.go and exchange.go are the
+// conversation with one neighbour, database.go the store and the order of
+// records, difference.go what a new version means, view.go what readers get.
+//
+// # Adjacency
+//
+// The control session (3-way hello, database exchange) and the data path
+// (probes through both Envoys) are independent facts. A link is advertised when
+// both are there, and goes when the data path dies; if only the stream goes, it
+// is held for up to Config.Hold. Our own data path counts as up until a
+// DataPlane event says otherwise: an Envoy that has not been proved yet cannot
+// pass a probe, and one that outlived its agent must not be denied.
+//
+// # Restart
+//
+// A node that restarts must not lose a request, although everybody else still
+// routes through its Envoy by the records of its last life. So
+//
+//   - its neighbours hold the link: the stream is gone, the probes answer, the
+//     NodeLSAs of both ends stay as they are;
+//   - it withholds its records: they are in its own database, and leave only
+//     when every neighbour whose stream came up is synchronized and every link
+//     in question has its first probe result, at the latest Config.StartUp after
+//     the first stream (but never before a first neighbour is synchronized: no
+//     link of ours could be used, nor anything computed). Until they leave, the
+//     records of the last life stay in force everywhere, and View.Synced is not
+//     set. A caller whose neighbours are all away decides by its own clock when to
+//     serve its local pods without them;
+//   - what leaves is complete: the links that are back, and those whose stream is
+//     not back yet but whose data path is alive and whose far end still
+//     advertises them; those it holds in its turn. A NodeLSA of the same links
+//     changes nothing anywhere but its incarnation, and no one computes;
+//   - if something else changes meanwhile, whoever holds a link makes it a last
+//     resort, because its far end does not compute.
+//
+// The neighbours show the node its own old records during the exchange. What
+// they hold of its present incarnation or above comes from a life that a lost
+// state file made it forget; it raises its incarnation above it. What it does
+// not announce any more it adopts for the lease, then withdraws.
+//
+// # Agreement
+//
+// Versions of a record are totally ordered: (incarnation, seq), then the larger
+// SHA-256 of the body (see Order). Every node takes any newer version from
+// anyone and answers an older one with the newer, so databases agree once
+// messages get through, in whatever order. The rules by which a record is
+// refused look at the record alone, so all nodes refuse the same ones.
+// linkstatetest checks all this over random networks and faults.
+package linkstate
