@@ -28,9 +28,8 @@ const (
 	retryAfter  = 10 * time.Second
 )
 
-// ServerOptions are the limits of the gRPC server an SPA is registered with
-// (notes: a gateway's stream lives as long as the gateway, so connections have
-// no maximum age).
+// ServerOptions are the limits of the gRPC server an SPA is registered with. A
+// connection has no maximum age: a gateway's stream lives as long as the gateway.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(100),
@@ -137,7 +136,8 @@ type judged struct {
 	verdicts []Verdict
 }
 
-// Authenticate implements dmscv1.AuthenticationServiceServer.
+// Authenticate implements dmscv1.AuthenticationServiceServer. A request without
+// prefixes takes the pod's claims back.
 func (s *Server) Authenticate(grpcStream dmscv1.AuthenticationService_AuthenticateServer) error {
 	t := &stream{
 		AuthenticationService_AuthenticateServer: grpcStream,
