@@ -12,12 +12,13 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
-// hopFilter adds "dmsc-hop: <node>;us=<n>" to the response of a request that
-// carries dmsc-trace: n is the time from the request's arrival to the first
-// byte of the next hop's response, in microseconds; it is empty when this node
-// answered itself. The innermost hop comes first.
+// hopFilter adds "dmsc-hop: <node>;us=<n>;path=<p>" to the response of a
+// request that carries dmsc-trace: n is the time from the request's arrival to
+// the first byte of the next hop's response, in microseconds; it is "-" when
+// this node answered itself. p is the explicit path as it leaves this node, "-"
+// without one. The innermost hop comes first.
 func (b *builder) hopFilter() *hcmv3.HttpFilter {
-	hop := headerOption(headerHop, string(b.Node)+";us=%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%",
+	hop := headerOption(headerHop, string(b.Node)+";us=%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%;path=%REQ(dmsc-path)%",
 		corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD)
 	return &hcmv3.HttpFilter{
 		Name: "dmsc/hop",
