@@ -8,7 +8,6 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
-	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
 // Node is the configuration of an SG or SR agent (dmsc node).
@@ -62,9 +61,6 @@ type Link struct {
 	Fabric string
 	Tags   []string
 }
-
-// Key returns the name of the link as this node sees it.
-func (l Link) Key() linkstate.LinkKey { return linkstate.LinkKey{Remote: l.Neighbor, ID: l.ID} }
 
 // Alias makes requests for a host enter as a prefix.
 type Alias struct {
