@@ -23,10 +23,11 @@
 //
 // # The order of an update
 //
-// Clusters first; a cluster's endpoints after the cluster was accepted, again
-// if the cluster changed (Envoy finishes warming only on a new assignment);
-// routes and listeners when all of those are accepted; then removals: routes
-// and listeners before clusters, clusters before endpoints. Endpoints of
+// Clusters first; behind each cluster its endpoints, again if only the cluster
+// changed (Envoy finishes warming only on a new assignment, and acknowledges
+// clusters only when they are warm); routes and listeners when all of those
+// are accepted; then removals: routes and listeners before clusters, clusters
+// before endpoints. Endpoints of
 // clusters that did not change (health) wait for nothing. Each wait is per
 // dependency and bounded by Config.GateTimeout, after which the stream goes on
 // and says so. A newer Set takes the place of an older one at any point.

@@ -7,7 +7,7 @@ import (
 
 // window is how many unanswered responses of a type a client is sent. What
 // comes due meanwhile is merged. Endpoints carry health, which shall not wait
-// for the answer to older health.
+// for the answer to older health. The clock opens the windows too.
 var window = [numTypes]int{Clusters: 1, Endpoints: 4, Routes: 1, Listeners: 1}
 
 // sendOrder is the order of types within one turn: make before break.
@@ -35,7 +35,7 @@ func (st *stream) backlog(t Type) (b backlog) {
 		if !sub.has(name) {
 			continue
 		}
-		switch target := st.want.get(t, name); {
+		switch target := st.target(t, name); {
 		case sub.absent(name, it, target):
 		case it.parked(target) || target != nil && st.stuck(target):
 			b.refused = true
@@ -87,7 +87,7 @@ func (g *gates) force(stage Phase) {
 	}
 }
 
-// isWarming: a cluster was accepted, and its endpoints were not since.
+// isWarming: a cluster was sent, and its endpoints were not accepted since.
 func (st *stream) isWarming() bool {
 	for name := range st.warming {
 		if len(st.want.clustersOf[name]) > 0 {
@@ -103,7 +103,7 @@ func (st *stream) stuck(r *resource) bool {
 	for _, ref := range r.refs {
 		sub := &st.subs[ref.typ]
 		it := sub.todo[ref.name]
-		if ref.typ != Endpoints && it != nil && sub.held[ref.name] == nil && it.parked(st.want.get(ref.typ, ref.name)) {
+		if ref.typ != Endpoints && it != nil && sub.held[ref.name] == nil && it.parked(st.target(ref.typ, ref.name)) {
 			return true
 		}
 	}
@@ -111,18 +111,18 @@ func (st *stream) stuck(r *resource) bool {
 }
 
 func (st *stream) judge(t Type, name string, it *item, g *gates, expired bool) verdict {
-	sub, target := &st.subs[t], st.want.get(t, name)
+	sub, target := &st.subs[t], st.target(t, name)
 	switch {
 	case !sub.has(name), it.parked(target):
 		return hold
 	case it.nonce != "" && !it.force && versionOf(it.sent) == versionOf(target):
 		return hold
 	case target == nil:
-		return st.judgeRemoval(t, name, it, g)
+		return st.judgeRemoval(t, name, g)
 	case t == Clusters:
 		return send
 	case t == Endpoints:
-		if !expired && st.clusterUnsettled(name) {
+		if !expired && st.clusterDue(name) {
 			return gated
 		}
 		return send
@@ -134,12 +134,10 @@ func (st *stream) judge(t Type, name string, it *item, g *gates, expired bool) v
 	return gated
 }
 
-func (st *stream) judgeRemoval(t Type, name string, it *item, g *gates) verdict {
+func (st *stream) judgeRemoval(t Type, name string, g *gates) verdict {
 	switch {
-	case it.nonce != "":
-		return hold // first learn what the client has made of it
 	case st.subs[t].held[name] == nil:
-		return send // it asked, and there is nothing
+		return send // it asked, and there is nothing; or nothing can use it yet
 	case g.refused[t]:
 		return hold
 	case g.removable[t]:
@@ -148,12 +146,12 @@ func (st *stream) judgeRemoval(t Type, name string, it *item, g *gates) verdict 
 	return gated
 }
 
-// clusterUnsettled: a cluster that takes these endpoints is about to change.
-func (st *stream) clusterUnsettled(endpoints string) bool {
+// clusterDue: a cluster that takes these endpoints is about to be sent.
+func (st *stream) clusterDue(endpoints string) bool {
 	sub := &st.subs[Clusters]
 	for _, name := range st.want.clustersOf[endpoints] {
 		it := sub.todo[name]
-		if it != nil && sub.has(name) && !it.parked(st.want.get(Clusters, name)) {
+		if it != nil && (it.nonce == "" || it.sent == nil) && sub.has(name) && !it.parked(st.target(Clusters, name)) {
 			return true
 		}
 	}
@@ -179,12 +177,16 @@ func (st *stream) flush(expired bool) error {
 		for name, it := range sub.todo {
 			switch st.judge(t, name, it, &g, expired) {
 			case send:
-				due[name] = st.want.get(t, name)
+				due[name] = st.target(t, name)
 			case gated:
 				waiting = true
 			}
 		}
-		if len(due) == 0 || len(sub.inflight) >= window[t] {
+		if len(due) == 0 {
+			continue
+		}
+		if len(sub.inflight) >= window[t] && !expired {
+			waiting = true
 			continue
 		}
 		if err := st.send(t, due); err != nil {
@@ -200,13 +202,26 @@ func (st *stream) flush(expired bool) error {
 // removals.
 func (st *stream) giveUpWaiting() (forced Phase) {
 	forced = PhaseRemovals
-	if !st.gates().ready {
+	if !st.gates().ready && (st.unsent(Routes) || st.unsent(Listeners)) {
 		forced = PhaseRoutes
 	}
 	st.log.Warn("envoy has not confirmed in time: going on", "version", st.want.version,
 		"phase", string(forced), "warming", slices.Sorted(maps.Keys(st.warming)), "timeout", st.srv.cfg.GateTimeout)
 	clear(st.warming)
 	return forced
+}
+
+// unsent: something of the type is due that no response carries yet.
+func (st *stream) unsent(t Type) bool {
+	sub := &st.subs[t]
+	for name, it := range sub.todo {
+		target := st.target(t, name)
+		if sub.has(name) && target != nil && !it.parked(target) && !st.stuck(target) &&
+			(it.nonce == "" || versionOf(it.sent) != target.version) {
+			return true
+		}
+	}
+	return false
 }
 
 // mark puts the items of resp in flight.
@@ -219,8 +234,10 @@ func (s *subscription) mark(resp *response) {
 	s.nonce = resp.nonce
 }
 
-// warm files what follows from a client having accepted a new or changed
-// cluster: it waits for endpoints, even if it holds them already.
+// warm files what follows from sending a new or changed cluster: it waits for
+// endpoints, even if the client holds them already. They are sent behind the
+// cluster and not after its ACK, because Envoy withholds the ACK of clusters
+// until they are warm.
 func (st *stream) warm(cluster *resource) {
 	for _, ref := range cluster.refs {
 		st.warming[ref.name] = struct{}{}

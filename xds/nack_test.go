@@ -13,7 +13,9 @@ func TestRefusedVersionIsParkedUntilItsContentChanges(t *testing.T) {
 	bad := simple("a")
 	bad.Clusters[0] = cluster("a", 1)
 	refused := f.publish("sg-1", bad)
-	c.Nack(c.Expect(xds.Clusters, "+a"), "Error adding/updating cluster(s) a: no good")
+	changed := c.Expect(xds.Clusters, "+a")
+	c.ExpectAck(xds.Endpoints, "+a") // on the heels of the cluster, as ever
+	c.Nack(changed, "Error adding/updating cluster(s) a: no good")
 
 	e := f.event(xds.Nacked)
 	if e.Nack.Type != xds.Clusters || !slices.Equal(e.Nack.Resources, []string{"a"}) || e.Nack.Version != refused ||
@@ -49,7 +51,9 @@ func TestGoingBackToWhatRunsHealsWithoutASend(t *testing.T) {
 	bad := simple("a")
 	bad.Clusters[0] = cluster("a", 1)
 	f.publish("sg-1", bad)
-	c.Nack(c.Expect(xds.Clusters, "+a"), "no")
+	changed := c.Expect(xds.Clusters, "+a")
+	c.ExpectAck(xds.Endpoints, "+a")
+	c.Nack(changed, "no")
 	f.event(xds.Nacked)
 	f.publish("sg-1", simple("a"))
 	c.ExpectNothing()

@@ -55,6 +55,7 @@ func TestRemovedAndAddedAgainIsSentAgain(t *testing.T) {
 	c.Subscribe(xds.Endpoints, "a", "b")
 	c.ExpectAck(xds.Clusters, "+a", "+b")
 	c.ExpectAck(xds.Endpoints, "+a", "+b")
+	c.ExpectNothing()
 	f.publish("sg-1", simple("a"))
 	c.ExpectAck(xds.Clusters, "-b")
 	c.ExpectAck(xds.Endpoints, "-b")

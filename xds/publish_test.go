@@ -70,16 +70,16 @@ func TestMakeBeforeBreak(t *testing.T) {
 	}
 }
 
-// Envoy may ask for a new cluster's endpoints before it acknowledges the
-// cluster; it makes no difference.
+// Envoy 1.40 acknowledges clusters only when they are warm, so it asks for
+// endpoints before that, and must be answered.
 func TestEndpointsAskedForBeforeTheClusterIsAcked(t *testing.T) {
 	f, c := settled(t, xds.Config{})
 	f.publish("sg-1", simple("b", "a"))
 	added := c.Expect(xds.Clusters, "+b")
 	c.Subscribe(xds.Endpoints, "b")
+	c.ExpectAck(xds.Endpoints, "+b")
 	c.ExpectNothing()
 	c.Ack(added)
-	c.ExpectAck(xds.Endpoints, "+b")
 	c.ExpectAck(xds.Routes, "+table")
 	f.event(xds.Acked)
 }
@@ -90,9 +90,8 @@ func TestChangedClusterGetsItsEndpointsAgain(t *testing.T) {
 	set.Clusters[0] = cluster("a", 1)
 	f.publish("sg-1", set)
 	changed := c.Expect(xds.Clusters, "+a")
-	c.ExpectNothing()
-	c.Ack(changed)
 	c.ExpectAck(xds.Endpoints, "+a") // same content: it ends the warming
+	c.Ack(changed)
 	f.event(xds.Acked)
 	c.ExpectNothing()
 }
@@ -120,16 +119,15 @@ func TestNewestSetWins(t *testing.T) {
 	f.publish("sg-1", simple("b"))
 	added := c.Expect(xds.Clusters, "+b")
 	for i := range 200 { // more than the log holds
-		f.publish("sg-1", simple(fmt.Sprintf("x%d", i)))
+		f.publish("sg-1", simple("b", fmt.Sprintf("x%d", i), "a"))
 	}
-	version := f.publish("sg-1", simple("c", "a"))
+	version := f.publish("sg-1", simple("b", "c", "a"))
 	c.ExpectNothing()
 	c.Ack(added)
-	c.ExpectAck(xds.Clusters, "+c") // b, which was sent, has to wait to be removed
-	c.Subscribe(xds.Endpoints, "c")
-	c.ExpectAck(xds.Endpoints, "+c")
+	c.ExpectAck(xds.Clusters, "+c") // of the 200, nothing
+	c.Subscribe(xds.Endpoints, "b", "c")
+	c.ExpectAck(xds.Endpoints, "+b", "+c")
 	c.ExpectAck(xds.Routes, "+table")
-	c.ExpectAck(xds.Clusters, "-b")
 	if e := f.event(xds.Acked); e.Version != version {
 		t.Errorf("acked %s, want only the newest, %s", e.Version, version)
 	}
@@ -146,9 +144,10 @@ func TestWaitIsBoundedByTheClock(t *testing.T) {
 		if waited := time.Since(start); waited != 2*time.Second {
 			t.Errorf("routes came after %s, want 2s", waited)
 		}
-		// The client still owes an answer for clusters: the removal of a is
-		// not sent over it.
-		c.ExpectNothing()
+		c.ExpectAck(xds.Clusters, "-a") // the next wait has the same bound
+		if waited := time.Since(start); waited != 4*time.Second {
+			t.Errorf("removals came after %s, want 4s", waited)
+		}
 		if st := f.status("sg-1"); st.Converged {
 			t.Error("converged without an ACK")
 		}
@@ -183,6 +182,7 @@ func TestANewerSetDoesNotRestartTheClock(t *testing.T) {
 			time.Sleep(500 * time.Millisecond) // the bubble's clock
 			f.publish("sg-1", simple("b", "a", fmt.Sprint("x", i)))
 		}
+		c.Expect(xds.Clusters, "+x2") // x0 and x1 were never sent
 		c.Expect(xds.Routes, "+table")
 		if waited := time.Since(start); waited != 2*time.Second {
 			t.Errorf("routes came after %s, want 2s", waited)
@@ -307,12 +307,18 @@ func TestDisconnectIsReported(t *testing.T) {
 }
 
 func TestANodeThatWasNeverPublishedToIsForgotten(t *testing.T) {
-	f := serve(t, xds.Config{})
-	c := xdstest.Dial(t, xdstest.Serve(t, f.Server), "stranger")
+	events := make(chan xds.Event, 2)
+	srv := xds.New(xds.Config{OnEvent: func(e xds.Event) { events <- e }})
+	c := xdstest.Dial(t, xdstest.Serve(t, srv), "stranger")
 	c.Subscribe(xds.Clusters)
+	if e := <-events; e.Kind != xds.Connected || e.Node != "stranger" || e.Streams != 1 {
+		t.Errorf("event %+v", e)
+	}
 	c.Close()
-	f.event(xds.Disconnected)
-	if st, ok := f.Status("stranger"); ok {
+	if e := <-events; e.Kind != xds.Disconnected || e.Streams != 0 {
+		t.Errorf("event %+v", e)
+	}
+	if st, ok := srv.Status("stranger"); ok {
 		t.Errorf("still known: %+v", st)
 	}
 }
@@ -325,5 +331,22 @@ func TestFollowRunsWhatIsPublished(t *testing.T) {
 	version := f.publish("sg-1", simple(names("c", 100)...))
 	if e := c.Follow(f.events); e.Kind != xds.Acked || e.Version != version {
 		t.Errorf("event %+v", e)
+	}
+}
+
+// A cluster that is no longer wanted before it is warm can never be
+// acknowledged, and Envoy would not be told anything about clusters any more.
+func TestAClusterThatCanNeverWarmIsTakenBackAtOnce(t *testing.T) {
+	f, c := settled(t, xds.Config{})
+	f.publish("sg-1", simple("a", "b"))
+	first := c.Expect(xds.Clusters, "+b")
+	version := f.publish("sg-1", simple("a", "c"))
+	second := c.Expect(xds.Clusters, "+c", "-b")
+	c.Ack(first)
+	c.Ack(second)
+	c.Subscribe(xds.Endpoints, "c")
+	c.ExpectAck(xds.Endpoints, "+c")
+	if e := f.event(xds.Acked); e.Version != version {
+		t.Errorf("acked %s, want %s", e.Version, version)
 	}
 }

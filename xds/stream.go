@@ -28,7 +28,8 @@ type stream struct {
 	want       *compiled // what this stream works towards; nil before the first Publish
 	generation uint64
 	subs       [numTypes]subscription
-	warming    map[string]struct{} // endpoints whose cluster was accepted after they were
+	warming    map[string]struct{}  // endpoints whose cluster was sent since they were accepted
+	retained   map[string]*resource // see retain
 	nonces     uint64
 	timer      *time.Timer
 	ticking    bool
@@ -41,7 +42,7 @@ func newStream(s *Server, d dialect) *stream {
 	st := &stream{
 		srv: s, dialect: d, id: s.streams.Add(1),
 		wake:    make(chan struct{}, 1),
-		warming: map[string]struct{}{},
+		warming: map[string]struct{}{}, retained: map[string]*resource{},
 	}
 	for t := range st.subs {
 		st.subs[t] = newSubscription()
@@ -130,7 +131,16 @@ func (st *stream) sync() {
 	if generation == st.generation {
 		return
 	}
+	last := st.want
 	st.want, st.generation = want, generation
+	if !complete {
+		changes = diff(last, want)
+	}
+	for _, c := range changes {
+		if c.typ == Endpoints {
+			st.retain(last, c.name)
+		}
+	}
 	if !complete {
 		for t := range numTypes {
 			st.touchAll(t)
@@ -142,6 +152,56 @@ func (st *stream) sync() {
 	}
 }
 
+// target is what the client shall hold under a name now; nil = nothing.
+func (st *stream) target(t Type, name string) *resource {
+	if r := st.want.get(t, name); r != nil || t != Endpoints {
+		return r
+	}
+	return st.retained[name]
+}
+
+// retain keeps endpoints that the wanted set no longer has for as long as the
+// client has their cluster: it is in use until the last removals, and Envoy
+// may just be warming it, which would otherwise never end.
+func (st *stream) retain(last *compiled, name string) {
+	if r := last.get(Endpoints, name); r != nil && st.want.get(Endpoints, name) == nil && st.hasClusterOf(name) {
+		st.retained[name] = r
+	} else if st.want.get(Endpoints, name) != nil {
+		delete(st.retained, name)
+	}
+}
+
+// release lets go of the endpoints retained for a cluster that is gone.
+func (st *stream) release(t Type) {
+	if t != Clusters {
+		return
+	}
+	for name := range st.retained {
+		if !st.hasClusterOf(name) {
+			delete(st.retained, name)
+			st.touch(Endpoints, name)
+		}
+	}
+}
+
+// hasClusterOf: the client may have a cluster with these endpoints.
+func (st *stream) hasClusterOf(endpoints string) bool {
+	sub, wanted := &st.subs[Clusters], ref{Endpoints, endpoints}
+	for _, r := range sub.held {
+		if slices.Contains(r.refs, wanted) {
+			return true
+		}
+	}
+	for _, resp := range sub.inflight {
+		for _, r := range resp.items {
+			if r != nil && slices.Contains(r.refs, wanted) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // send writes one response. A dialect that cannot express it (the removal of
 // endpoints in state-of-the-world) has nothing to wait for either.
 func (st *stream) send(t Type, due map[string]*resource) error {
@@ -151,6 +211,13 @@ func (st *stream) send(t Type, due map[string]*resource) error {
 	message := st.dialect.encode(t, resp, sub, st.want.versions[t])
 	newest := sub.nonce
 	sub.mark(resp)
+	if t == Clusters {
+		for name, res := range due {
+			if res != nil && versionOf(sub.held[name]) != res.version {
+				st.warm(res)
+			}
+		}
+	}
 	if message == nil {
 		sub.nonce = newest
 		sub.inflight = sub.inflight[:len(sub.inflight)-1]
@@ -199,7 +266,7 @@ func (st *stream) takeStock() {
 func (st *stream) phase() Phase {
 	open := func(t Type) bool {
 		for name, it := range st.subs[t].todo {
-			if !st.subs[t].absent(name, it, st.want.get(t, name)) {
+			if !st.subs[t].absent(name, it, st.target(t, name)) {
 				return true
 			}
 		}
@@ -229,7 +296,7 @@ func (st *stream) typeStatus(t Type) TypeStatus {
 	ts.Wanted, ts.Rejected = st.want.versions[t], nil
 	sent, acked := sub.asked, sub.asked
 	for name, it := range sub.todo {
-		target := st.want.get(t, name)
+		target := st.target(t, name)
 		if sub.absent(name, it, target) {
 			continue
 		}

@@ -78,7 +78,7 @@ func (s *subscription) has(name string) bool {
 // touch compares what the client holds under a name with what is wanted, and
 // files or strikes the item.
 func (st *stream) touch(t Type, name string) {
-	sub, target := &st.subs[t], st.want.get(t, name)
+	sub, target := &st.subs[t], st.target(t, name)
 	it := sub.todo[name]
 	switch {
 	case !sub.has(name) && (target == nil || !target.required):
@@ -86,6 +86,9 @@ func (st *stream) touch(t Type, name string) {
 	case it != nil && (it.force || it.nonce != ""):
 		// due anyway, or decided when the answer comes
 	case versionOf(sub.held[name]) == versionOf(target):
+		if target != nil {
+			sub.held[name] = target // also what the client brought along
+		}
 		delete(sub.todo, name)
 	case it == nil:
 		sub.todo[name] = &item{}
@@ -272,11 +275,9 @@ func (st *stream) acked(t Type, resp *response) {
 		if !sub.has(name) {
 			continue // unsubscribed meanwhile
 		}
-		if t == Clusters && res != nil && versionOf(sub.held[name]) != res.version {
-			st.warm(res)
-		}
 		if res == nil {
 			delete(sub.held, name)
+			st.release(t)
 		} else {
 			sub.held[name] = res
 		}
@@ -294,8 +295,9 @@ func (st *stream) acked(t Type, resp *response) {
 }
 
 // nacked parks what the client's message names, or everything if it names
-// nothing. The rest becomes due again: some clients have applied it and some
-// have not, and sending it again is right for both.
+// nothing. The rest becomes due again: what the client has made of it is
+// unknown (Envoy takes the good clusters of a bad response, and says so to
+// nobody), and sending it again, or its removal, is right in any case.
 func (st *stream) nacked(t Type, resp *response, message string) {
 	sub := &st.subs[t]
 	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: st.now()}
@@ -308,9 +310,9 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 		it.nonce = ""
 		if slices.Contains(nack.Resources, name) {
 			it.rejected = versionOf(res)
-			if t == Endpoints {
-				delete(st.warming, name)
-			}
+			st.cool(t, res, name)
+		} else if res != nil {
+			sub.held[name] = &resource{name: name, version: "unknown", refs: res.refs}
 		}
 		st.touch(t, name)
 	}
@@ -323,6 +325,18 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 	st.log.Warn("envoy refused resources", "type_url", t.URL(), "resources", nack.Resources,
 		"version", nack.Version, "nonce", resp.nonce, "err", message)
 	st.emit(Event{Kind: Nacked, Nack: nack})
+}
+
+// cool ends the wait for the endpoints of a refused resource.
+func (st *stream) cool(t Type, res *resource, name string) {
+	switch {
+	case t == Endpoints:
+		delete(st.warming, name)
+	case t == Clusters && res != nil:
+		for _, ref := range res.refs {
+			delete(st.warming, ref.name)
+		}
+	}
 }
 
 // blamed returns the names that occur in message as whole words, or all.

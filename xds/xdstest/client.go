@@ -30,7 +30,7 @@ const patience = 10 * time.Second
 func Serve(t testing.TB, srv *xds.Server) *grpc.ClientConn {
 	t.Helper()
 	lis := bufconn.Listen(1 << 20)
-	g := grpc.NewServer()
+	g := grpc.NewServer(grpc.WaitForHandlers(true))
 	srv.Register(g)
 	done := make(chan struct{})
 	go func() {
@@ -277,6 +277,20 @@ func (c *Client) Drain() (got []*Response) {
 		}
 	}
 	return got
+}
+
+// TryRecv returns the next response if it has arrived. In a synctest bubble,
+// after synctest.Wait, nil means that the server has nothing to say.
+func (c *Client) TryRecv() *Response {
+	select {
+	case r, ok := <-c.in:
+		if ok {
+			c.Log = append(c.Log, r)
+			return r
+		}
+	default:
+	}
+	return nil
 }
 
 // Follow answers as an Envoy that accepts everything, until an event comes,
