@@ -22,8 +22,9 @@ type LinkReport struct {
 	Probes, Lost              uint32
 	RTTMin, RTTMedian, RTTP95 time.Duration
 	Jitter                    time.Duration // one way: (p95 - minimum) / 2 of the round trips
-	SentBPS, ReceivedBPS      uint64
-	CapacityBPS               uint64 // 0 = unknown
+	// SentBPS and ReceivedBPS are of the connections this end has opened.
+	SentBPS, ReceivedBPS uint64
+	CapacityBPS          uint64 // 0 = unknown
 }
 
 // ServiceReport is the self-detection of one local target.
@@ -94,12 +95,13 @@ func (rs reports) add(now time.Time, node dmsc.NodeID, t Telemetry) {
 // direction and an end that has not yet noticed a fault must not hide it. at is
 // the arrival of the newer report; known is false without a fresh report.
 //
-// Requests and responses share the same streams, so the busier direction
-// determines the available bandwidth.
+// Each end counts the connections that its own Envoy has opened, so one direction
+// carries what the near end sends there plus what the far end receives there.
+// Requests and responses share streams: the busier direction counts.
 func (rs reports) link(now time.Time, stale time.Duration, from dmsc.NodeID, key linkstate.LinkKey, capacity uint64) (q Quality, at time.Time, known bool) {
 	q = none
-	var used uint64
-	for _, end := range [2]struct {
+	var used [2]uint64 // away from from, and towards it
+	for i, end := range [2]struct {
 		node dmsc.NodeID
 		key  linkstate.LinkKey
 	}{{from, key}, {key.Remote, linkstate.LinkKey{Remote: from, ID: key.ID}}} {
@@ -120,7 +122,8 @@ func (rs reports) link(now time.Time, stale time.Duration, from dmsc.NodeID, key
 		q.Delay = max(q.Delay, l.RTTMedian/2)
 		q.Jitter = max(q.Jitter, l.Jitter)
 		q.Loss = max(q.Loss, float64(l.Lost)/float64(l.Probes))
-		used = max(used, l.SentBPS, l.ReceivedBPS)
+		used[i] += l.SentBPS
+		used[1-i] += l.ReceivedBPS
 		if capacity == 0 {
 			capacity = l.CapacityBPS
 		}
@@ -131,7 +134,7 @@ func (rs reports) link(now time.Time, stale time.Duration, from dmsc.NodeID, key
 	if capacity == 0 {
 		q.Uncertain = true
 	} else {
-		q.Available = capacity - min(capacity, used)
+		q.Available = capacity - min(capacity, max(used[0], used[1]))
 	}
 	return q, at, true
 }

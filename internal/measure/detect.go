@@ -1,0 +1,226 @@
+package measure
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+)
+
+// Target is a local instance that detects itself (draft §4.2(5)): over HTTP it
+// answers its health path with 2xx and may add {"in_flight": n}; without a path
+// a TCP instance is asked by connecting, and any other is not asked.
+type Target struct {
+	Prefix     dmsc.ServicePrefix
+	Address    string // host:port
+	Protocol   dmsc.Protocol
+	HealthPath string
+}
+
+func (t Target) detectable() bool { return t.HealthPath != "" || t.Protocol == dmsc.TCP }
+
+// Detection is what a target says of itself.
+type Detection struct {
+	Target
+	Healthy       bool
+	Delay, Jitter time.Duration // median, and p95 - minimum, of the last answers
+	InFlight      uint32        // 0 when it says nothing
+	Err           error         // why it is not healthy
+}
+
+// The rhythm of detection.
+const (
+	DetectInterval = 500 * time.Millisecond
+	detectTimeout  = time.Second
+	detectSpan     = 3 * time.Second
+	maxDetectBody  = 4 << 10
+)
+
+// Detector has the local targets detect themselves.
+type Detector struct {
+	onChange func(Detection)
+	http1    *http.Client
+	http2    *http.Client
+
+	mu      sync.Mutex
+	wanted  map[Target]bool
+	running map[Target]context.CancelFunc
+	found   map[Target]Detection
+	ctx     context.Context // of Run; nil before
+	asking  sync.WaitGroup
+}
+
+// NewDetector returns a Detector that does nothing until Run. onChange is called
+// when a target is first heard of, or turns healthy or unhealthy; may be nil.
+func NewDetector(onChange func(Detection)) *Detector {
+	client := func(h2 bool) *http.Client {
+		p := new(http.Protocols)
+		p.SetHTTP1(!h2)
+		p.SetUnencryptedHTTP2(h2)
+		return &http.Client{
+			Transport:     &http.Transport{Protocols: p, IdleConnTimeout: time.Minute},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+	}
+	return &Detector{
+		onChange: onChange, http1: client(false), http2: client(true),
+		wanted: make(map[Target]bool), running: make(map[Target]context.CancelFunc), found: make(map[Target]Detection),
+	}
+}
+
+// SetTargets replaces the targets; those that stay are not disturbed.
+func (d *Detector) SetTargets(targets []Target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.wanted)
+	for _, t := range targets {
+		if t.detectable() {
+			d.wanted[t] = true
+		}
+	}
+	d.reconcile()
+}
+
+// reconcile starts and stops; d.mu is held.
+func (d *Detector) reconcile() {
+	if d.ctx == nil {
+		return
+	}
+	maps.DeleteFunc(d.running, func(t Target, stop context.CancelFunc) bool {
+		if !d.wanted[t] {
+			stop()
+			delete(d.found, t)
+		}
+		return !d.wanted[t]
+	})
+	for t := range d.wanted {
+		if d.running[t] == nil {
+			ctx, stop := context.WithCancel(d.ctx)
+			d.running[t] = stop
+			d.asking.Go(func() { d.regularly(ctx, t) })
+		}
+	}
+}
+
+// Detections are the latest of each target that has been asked, sorted by
+// (Prefix, Address).
+func (d *Detector) Detections() []Detection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.SortedFunc(maps.Values(d.found), func(a, b Detection) int {
+		return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.Address, b.Address))
+	})
+}
+
+// Run detects until ctx ends; then it waits for the requests in flight.
+func (d *Detector) Run(ctx context.Context) error {
+	d.mu.Lock()
+	if d.ctx != nil {
+		d.mu.Unlock()
+		return errors.New("measure: Detector runs already")
+	}
+	d.ctx = ctx
+	d.reconcile()
+	d.mu.Unlock()
+
+	<-ctx.Done()
+	d.mu.Lock()
+	clear(d.wanted)
+	d.reconcile()
+	d.mu.Unlock()
+	d.asking.Wait()
+	d.http1.CloseIdleConnections()
+	d.http2.CloseIdleConnections()
+	return nil
+}
+
+func (d *Detector) regularly(ctx context.Context, t Target) {
+	window := Window{Span: detectSpan}
+	warm := t.HealthPath == "" // a connect check measures the connect itself
+	tick := time.NewTicker(DetectInterval)
+	defer tick.Stop()
+	for {
+		begun := time.Now()
+		inFlight, err := d.ask(ctx, t)
+		if ctx.Err() != nil {
+			return
+		}
+		now := time.Now()
+		if err != nil {
+			window.AddLost(now)
+		} else {
+			window.Add(now, now.Sub(begun), !warm)
+		}
+		warm = t.HealthPath == "" || err == nil
+		q := window.Quality(now)
+		d.note(ctx, Detection{t, err == nil, q.Median, q.Jitter, inFlight, err})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Detector) note(ctx context.Context, now Detection) {
+	d.mu.Lock()
+	before, known := d.found[now.Target]
+	if ctx.Err() == nil { // else SetTargets has just dropped it
+		d.found[now.Target] = now
+	}
+	d.mu.Unlock()
+	if d.onChange != nil && (!known || before.Healthy != now.Healthy) {
+		d.onChange(now)
+	}
+}
+
+// ask makes one detection request.
+func (d *Detector) ask(ctx context.Context, t Target) (inFlight uint32, err error) {
+	ctx, cancel := context.WithTimeout(ctx, detectTimeout)
+	defer cancel()
+	if t.HealthPath == "" {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "tcp", t.Address)
+		if err != nil {
+			return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+		}
+		return 0, conn.Close()
+	}
+	client := d.http1
+	if t.Protocol == dmsc.HTTP2 || t.Protocol == dmsc.GRPC {
+		client = d.http2
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Address+t.HealthPath, nil)
+	if err != nil {
+		return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDetectBody))
+	if err != nil {
+		return 0, fmt.Errorf("detect %s: read answer: %w", t.Prefix, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return 0, fmt.Errorf("detect %s: %s answers %d", t.Prefix, t.HealthPath, resp.StatusCode)
+	}
+	var self struct {
+		InFlight uint32 `json:"in_flight"`
+	}
+	if json.Unmarshal(body, &self) != nil {
+		return 0, nil // any other body is as good as none
+	}
+	return self.InFlight, nil
+}
