@@ -26,6 +26,9 @@ type Node struct {
 	// Lease of announcements that ask for none.
 	Lease   time.Duration
 	Aliases []Alias
+	// RecordXDS is a file that every message between agent and Envoy is appended
+	// to, one JSON object per line; "" = none. For finding out what happened.
+	RecordXDS string
 }
 
 // NodeListen are the agent's own listeners, each host:port or unix:///path
@@ -93,6 +96,8 @@ type nodeKeys struct {
 	SCSC    addressKeys       `yaml:"scsc"`
 	Lease   manifest.Duration `yaml:"lease"`
 	Aliases []aliasKeys       `yaml:"aliases"`
+
+	RecordXDS string `yaml:"record_xds"`
 }
 
 type linkKeys struct {
@@ -127,7 +132,7 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 	}
 	n := &Node{
 		Node: s.node(k.Node), Domain: s.domain(k.Domain), Role: k.Role, Transit: k.Role == dmsc.RoleSR,
-		StateDir: k.StateDir, Log: s.log(k.Log), Lease: time.Duration(k.Lease),
+		StateDir: k.StateDir, Log: s.log(k.Log), Lease: time.Duration(k.Lease), RecordXDS: k.RecordXDS,
 		SPA:  Centres{s.dials("spa.addresses", k.SPA.Addresses)},
 		SCSC: Centres{s.dials("scsc.addresses", k.SCSC.Addresses)},
 	}

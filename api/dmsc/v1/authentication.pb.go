@@ -104,8 +104,8 @@ type AuthenticateRequest struct {
 	Gateway string `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
 	// Name of the pod: the holder of the grants.
 	Pod string `protobuf:"bytes,3,opt,name=pod,proto3" json:"pod,omitempty"`
-	// The claimed prefixes, 1 to 64. They replace earlier claims of this pod on
-	// this stream.
+	// The claimed prefixes, at most 64. They replace earlier claims of this pod
+	// on this stream; none releases the pod.
 	Prefixes []string `protobuf:"bytes,4,rep,name=prefixes,proto3" json:"prefixes,omitempty"`
 	// The pod's signed announcement, unopened; empty before signatures are in use.
 	Token         []byte `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`

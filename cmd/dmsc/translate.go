@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+func translateCommand() *cobra.Command {
+	var file, node, output string
+	cmd := &cobra.Command{
+		Use:   "translate --topology FILE --node NODE",
+		Short: "Print a node's complete static Envoy configuration, offline",
+		Long: "Print the configuration with which a node's Envoy forwards without an agent: plain text between nodes,\n" +
+			"endpoints and routes inline. Run all nodes' outputs and the network forwards:\n\n" +
+			"  dmsc translate --topology net.yaml --node sg-1 -o yaml > sg-1.yaml\n" +
+			"  envoy -c sg-1.yaml --concurrency 1",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "yaml" {
+				return exit(exitUsage, fmt.Errorf("output %q is not yaml, the only form Envoy reads from here", output))
+			}
+			t, view, err := viewOf(file, node)
+			if err != nil {
+				return err
+			}
+			state := offlineState(t, view)
+			r, err := translator.Translate(state)
+			if err == nil {
+				err = r.Validate()
+			}
+			if err != nil {
+				return exit(exitUsage, fmt.Errorf("translate %s: %w", node, err))
+			}
+			boot, err := translator.Static(state.Node, state.Addrs, r)
+			if err != nil {
+				return fmt.Errorf("translate %s: %w", node, err)
+			}
+			b, err := translator.YAML(boot)
+			if err != nil {
+				return fmt.Errorf("translate %s: %w", node, err)
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file (default: Figure 2)")
+	cmd.Flags().StringVar(&node, "node", "", "node to translate for")
+	cmd.Flags().StringVarP(&output, "output", "o", "yaml", "yaml")
+	_ = cmd.MarkFlagRequired("node")
+	return cmd
+}
+
+// offlineState is the translator's input for a node of a converged network.
+func offlineState(t *topology.Topology, view *linkstate.View) translator.State {
+	n, _ := t.Node(view.Node)
+	s := translator.State{
+		Node: n.ID, Role: n.Role, RIB: rib.Compute(view),
+		Addrs: translator.Addrs{Ingress: n.Ingress, Fabric: n.Fabric, Probe: n.Probe, Admin: n.Admin},
+	}
+	for _, a := range view.Adjacencies {
+		nb := translator.Neighbour{Data: a.Data, Class: a.Class, Up: a.Advertised()}
+		nb.LinkKey = a.LinkKey
+		s.Neighbours = append(s.Neighbours, nb)
+	}
+	for _, pod := range t.Pods {
+		if pod.Gateway != n.ID {
+			continue
+		}
+		for _, v := range pod.Services {
+			s.Services = append(s.Services, translator.Service{
+				Prefix: v.Prefix, Address: net.JoinHostPort(v.Address, strconv.Itoa(int(v.Port))),
+				Protocol: v.Protocol, HealthPath: v.HealthPath, Weight: v.Weight,
+			})
+		}
+	}
+	return s
+}
+
+func bootstrapCommand() *cobra.Command {
+	var node, xds, admin string
+	cmd := &cobra.Command{
+		Use:   "bootstrap --node NODE",
+		Short: "Print the bootstrap of an Envoy that takes everything else from its agent",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			id, err := dmsc.ParseNodeID(node)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			boot, err := translator.Bootstrap(id, admin, xds)
+			if err != nil {
+				return exit(exitUsage, fmt.Errorf("bootstrap %s: %w", node, err))
+			}
+			b, err := translator.YAML(boot)
+			if err != nil {
+				return fmt.Errorf("bootstrap %s: %w", node, err)
+			}
+			_, err = cmd.OutOrStdout().Write(b)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&node, "node", "", "node id of the agent")
+	cmd.Flags().StringVar(&xds, "xds", "unix:///run/dmsc/xds.sock", "where the agent serves xDS: unix:///path or host:port")
+	cmd.Flags().StringVar(&admin, "admin", "unix:///run/dmsc/admin.sock", "Envoy's admin listener: unix:///path or ip:port")
+	_ = cmd.MarkFlagRequired("node")
+	return cmd
+}

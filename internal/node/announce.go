@@ -1,0 +1,208 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/dmsc-mesh/dmsc"
+	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// Bounds of an announcement's lease.
+const (
+	minLease = time.Second
+	maxLease = time.Hour
+)
+
+const defaultHealthPath = "/healthz"
+
+// announcements serves type 1 signaling: it turns requests into events for the
+// node's loop and statuses into responses.
+type announcements struct {
+	dmscv1.UnimplementedAnnouncementServiceServer
+	node *Node
+}
+
+// Announce implements dmscv1.AnnouncementServiceServer.
+func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServer) error {
+	ctx := stream.Context()
+	var from string
+	if p, ok := peer.FromContext(ctx); ok {
+		if host, _, err := net.SplitHostPort(p.Addr.String()); err == nil {
+			from = host
+		}
+	}
+	id := a.node.sessionID()
+	// The newest statuses only: a pod that does not read costs one response.
+	statuses := make(chan []prefixStatus, 1)
+	requests := make(chan *dmscv1.AnnounceRequest)
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			req, err := stream.Recv()
+			if err != nil {
+				failed <- err
+				return
+			}
+			select {
+			case requests <- req:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	defer a.node.post(context.WithoutCancel(ctx), sessionClosed{id})
+
+	var pod string
+	var lease time.Duration
+	for {
+		select {
+		case req := <-requests:
+			s, err := parseAnnouncement(id, req, from, a.node.cfg.Lease)
+			switch {
+			case err != nil:
+				return status.Errorf(codes.InvalidArgument, "announcement: %v", err)
+			case pod != "" && s.pod != pod:
+				return status.Errorf(codes.InvalidArgument, "announcement: pod %q was %q before; one stream speaks for one pod", s.pod, pod)
+			}
+			pod, lease = s.pod, s.lease
+			if req.GetWithdraw() {
+				err = a.node.post(ctx, podWithdrew{id: id, statuses: statuses})
+			} else {
+				err = a.node.post(ctx, podAnnounced{session: s, statuses: statuses})
+			}
+			if err != nil {
+				return status.FromContextError(err).Err()
+			}
+		case st := <-statuses:
+			resp := &dmscv1.AnnounceResponse{Gateway: string(a.node.cfg.Node), Lease: durationpb.New(lease)}
+			for _, s := range st {
+				resp.Statuses = append(resp.Statuses, &dmscv1.PrefixStatus{
+					Prefix: s.prefix, State: wireState[s.state], Code: s.code, Reason: s.reason, Final: s.final,
+				})
+			}
+			if err := stream.Send(resp); err != nil {
+				return err
+			}
+		case err := <-failed:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-a.node.stopping:
+			return status.Errorf(codes.Unavailable, "gateway %s is stopping", a.node.cfg.Node)
+		}
+	}
+}
+
+var wireState = map[state]dmscv1.PrefixState{
+	pending:   dmscv1.PrefixState_PREFIX_STATE_PENDING,
+	announced: dmscv1.PrefixState_PREFIX_STATE_ANNOUNCED,
+	denied:    dmscv1.PrefixState_PREFIX_STATE_DENIED,
+	withdrawn: dmscv1.PrefixState_PREFIX_STATE_WITHDRAWN,
+}
+
+// parseAnnouncement checks a request. A malformed prefix refuses that prefix,
+// not the request.
+func parseAnnouncement(id uint64, req *dmscv1.AnnounceRequest, from string, lease time.Duration) (*session, error) {
+	if _, err := dmsc.ParseNodeID(req.GetPod()); err != nil {
+		return nil, fmt.Errorf("pod: %w", err)
+	}
+	if n := len(req.GetServices()); n > maxPrefixesPerPod {
+		return nil, fmt.Errorf("%d services, at most %d are allowed", n, maxPrefixesPerPod)
+	}
+	if n := len(req.GetToken()); n > 16<<10 {
+		return nil, fmt.Errorf("token has %d bytes, at most 16384 are allowed", n)
+	}
+	s := &session{id: id, pod: req.GetPod(), token: req.GetToken(), lease: lease}
+	if req.GetLease() != nil {
+		s.lease = req.GetLease().AsDuration()
+		if s.lease < minLease || s.lease > maxLease {
+			return nil, fmt.Errorf("lease %v is not between %v and %v", s.lease, minLease, maxLease)
+		}
+	}
+	for _, w := range req.GetServices() {
+		v, err := parseService(w, from)
+		if err != nil {
+			s.refused = append(s.refused, prefixStatus{prefix: w.GetPrefix(), state: denied, code: "malformed", reason: err.Error(), final: true})
+			continue
+		}
+		s.services = append(s.services, v)
+	}
+	return s, nil
+}
+
+func parseService(w *dmscv1.ServiceAnnouncement, from string) (service, error) {
+	p, err := dmsc.ParsePrefix(w.GetPrefix())
+	if err != nil {
+		return service{}, err
+	}
+	host := w.GetAddress()
+	if host == "" {
+		host = from
+	}
+	switch {
+	case net.ParseIP(host) == nil:
+		return service{}, fmt.Errorf("address %q of %s is no IP address", host, p)
+	case w.GetPort() == 0 || w.GetPort() > 65535:
+		return service{}, fmt.Errorf("port %d of %s is not between 1 and 65535", w.GetPort(), p)
+	case dmsc.Metric(w.GetMetric()) > dmsc.MaxLinkMetric:
+		return service{}, fmt.Errorf("metric %d of %s is above %d", w.GetMetric(), p, dmsc.MaxLinkMetric)
+	case len(w.GetAttributes()) > 16:
+		return service{}, fmt.Errorf("%d attributes of %s, at most 16 are allowed", len(w.GetAttributes()), p)
+	}
+	v := service{
+		Prefix: linkstate.Prefix{
+			Prefix: p, Metric: dmsc.Metric(w.GetMetric()), Preference: w.GetPreference(), Weight: w.GetWeight(),
+			ReplaySafe: w.GetReplaySafe(), Attributes: w.GetAttributes(),
+		},
+		Address: net.JoinHostPort(host, strconv.FormatUint(uint64(w.GetPort()), 10)),
+	}
+	switch w.GetProtocol() {
+	case dmscv1.Protocol_PROTOCOL_UNSPECIFIED, dmscv1.Protocol_PROTOCOL_HTTP1:
+		v.Protocol = dmsc.HTTP1
+	case dmscv1.Protocol_PROTOCOL_HTTP2:
+		v.Protocol = dmsc.HTTP2
+	case dmscv1.Protocol_PROTOCOL_GRPC:
+		v.Protocol = dmsc.GRPC
+	case dmscv1.Protocol_PROTOCOL_TCP:
+		v.Protocol = dmsc.TCP
+	default:
+		return service{}, fmt.Errorf("protocol %v of %s is unknown", w.GetProtocol(), p)
+	}
+	if v.HealthPath, err = checkPath(w.GetHealthPath(), defaultHealthPath); err != nil {
+		return service{}, fmt.Errorf("health path of %s: %w", p, err)
+	}
+	if v.DetectPath, err = checkPath(w.GetDetectPath(), v.HealthPath); err != nil {
+		return service{}, fmt.Errorf("detect path of %s: %w", p, err)
+	}
+	if v.Protocol == dmsc.TCP {
+		v.HealthPath, v.DetectPath = "", ""
+	}
+	return v, nil
+}
+
+// checkPath returns the path, the fallback for "", and "" for "-".
+func checkPath(path, fallback string) (string, error) {
+	switch {
+	case path == "":
+		return fallback, nil
+	case path == "-":
+		return "", nil
+	case !strings.HasPrefix(path, "/") || len(path) > 256 || strings.ContainsAny(path, " \t\r\n"):
+		return "", fmt.Errorf("%q is no path", path)
+	}
+	return path, nil
+}

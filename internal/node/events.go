@@ -1,0 +1,208 @@
+package node
+
+import (
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/spa"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// event is something that happened outside and now changes the node's state.
+// apply runs on the loop; what follows from it is left to settle.
+type event interface {
+	apply(n *Node, now time.Time)
+}
+
+// protocol wraps an event of the link-state protocol: a stream came, went or
+// brought a message.
+type protocol struct{ linkstate.Event }
+
+func (e protocol) apply(n *Node, now time.Time) { n.instance.Step(now, e.Event) }
+
+// probed: a neighbour's Envoy answered through ours, or did not.
+type probed measure.Result
+
+func (e probed) apply(n *Node, now time.Time) {
+	if e.OK {
+		n.window(e.Link).Add(now, e.RTT, e.Cold)
+	} else {
+		n.window(e.Link).AddLost(now)
+	}
+	n.instance.Step(now, linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT})
+}
+
+// selfProbed: our own Envoy serves a FIB, or does not.
+type selfProbed struct{ up bool }
+
+func (e selfProbed) apply(n *Node, now time.Time) {
+	l := &n.loop
+	switch {
+	case e.up:
+		l.selfMisses = 0
+	case l.dataPlane && l.envoyStreams > 0 && l.selfMisses == 0:
+		// Its xDS stream stands: one slow answer is no proof of its end.
+		l.selfMisses++
+		kick(n.kickSelf)
+		return
+	}
+	if e.up != l.dataPlane {
+		n.log.Info("data plane", "up", e.up)
+	}
+	l.dataPlane, l.dataPlaneKnown = e.up, true
+	n.instance.Step(now, linkstate.DataPlane{Up: e.up})
+}
+
+// podAnnounced: a pod announced its services (draft §6.1(1)).
+type podAnnounced struct {
+	session  *session
+	statuses chan []prefixStatus
+}
+
+func (e podAnnounced) apply(n *Node, now time.Time) {
+	claims := n.registry.announce(e.session)
+	n.loop.listeners[e.session.id] = &listener{statuses: e.statuses}
+	n.authenticate(e.session.pod, claims, e.session.token)
+}
+
+// podWithdrew: a pod took its announcement back.
+type podWithdrew struct {
+	id       uint64
+	statuses chan []prefixStatus
+}
+
+func (e podWithdrew) apply(n *Node, now time.Time) {
+	var gone []prefixStatus
+	for _, s := range n.registry.statuses(e.id, false) {
+		s.state, s.code, s.reason = withdrawn, "", ""
+		gone = append(gone, s)
+	}
+	newest(e.statuses, gone)
+	if pod, claims, ok := n.registry.withdraw(e.id); ok {
+		delete(n.loop.listeners, e.id)
+		n.authenticate(pod, claims, nil)
+	}
+}
+
+// sessionClosed: an announcement stream has ended; its lease runs.
+type sessionClosed struct{ id uint64 }
+
+func (e sessionClosed) apply(n *Node, now time.Time) {
+	delete(n.loop.listeners, e.id)
+	n.registry.closed(e.id, now)
+}
+
+// judged: the SPA answered, or notified of a change (draft §4.2(2)).
+type judged struct {
+	pod      string
+	verdicts []spa.Verdict
+}
+
+func (e judged) apply(n *Node, now time.Time) {
+	for _, v := range e.verdicts {
+		prefix, err := dmsc.ParsePrefix(v.Prefix)
+		if err != nil {
+			continue // refused before it was claimed
+		}
+		if !v.Granted {
+			n.log.Warn("announcement refused", "pod", e.pod, "prefix", v.Prefix, "code", string(v.Code), "reason", v.Reason)
+		}
+		n.metrics.verdict(v.Granted)
+		n.registry.judge(e.pod, prefix, verdict{granted: v.Granted, code: string(v.Code), reason: v.Reason, final: v.Final})
+	}
+}
+
+// spaAway: whether any SPA can be asked.
+type spaAway struct{ away bool }
+
+func (e spaAway) apply(n *Node, now time.Time) {
+	n.loop.spaAway = e.away
+	n.log.Info("spa", "away", e.away)
+}
+
+// policiesArrived: the SCSC sent a set of policies, or renewed it.
+type policiesArrived struct{ set scsc.PolicySet }
+
+func (e policiesArrived) apply(n *Node, now time.Time) {
+	if n.overlay.Apply(now, e.set) {
+		n.log.Info("policies", "term", e.set.Term, "generation", e.set.Generation, "policies", len(e.set.Policies))
+	}
+}
+
+// planArrived: the SCSC says what to measure, and how often.
+type planArrived struct{ plan scsc.Plan }
+
+func (e planArrived) apply(n *Node, now time.Time) {
+	n.loop.plan = e.plan
+	n.loop.nextReport = now
+}
+
+// scscConnected: the session with the SCSC has begun or ended. What it hears
+// from us it hears from the beginning.
+type scscConnected struct{ connected bool }
+
+func (e scscConnected) apply(n *Node, now time.Time) {
+	n.log.Info("scsc", "connected", e.connected)
+	n.loop.reported = nil
+}
+
+// detected: a local target turned healthy or unhealthy by its own word (draft
+// §4.2(5)).
+type detected measure.Detection
+
+func (e detected) apply(n *Node, now time.Time) {
+	n.log.Info("self-detection", "prefix", e.Prefix.String(), "address", e.Address, "healthy", e.Healthy, "err", e.Err)
+	n.registry.detected(e.Prefix, e.Address, e.Healthy, now)
+}
+
+// trafficCounted: what goes over each link, as Envoy counts it.
+type trafficCounted struct {
+	rates map[linkstate.LinkKey]measure.Rate
+}
+
+func (e trafficCounted) apply(n *Node, now time.Time) { n.loop.rates = e.rates }
+
+// envoySaid: the state of Envoy's xDS streams changed.
+type envoySaid struct{ xds.Event }
+
+func (e envoySaid) apply(n *Node, now time.Time) {
+	switch e.Kind {
+	case xds.Connected:
+		n.log.Info("envoy connected")
+		n.loop.envoyStreams = e.Streams
+		kick(n.kickSelf)
+	case xds.Disconnected:
+		n.log.Warn("envoy disconnected")
+		n.loop.envoyStreams = e.Streams
+		kick(n.kickSelf)
+	case xds.Acked:
+		n.loop.acked = e.Version
+		kick(n.kickSelf)
+	case xds.Nacked:
+		n.metrics.nack(e.Nack.Type.String())
+		n.log.Error("envoy refused a configuration and keeps the last good one; see /api/v1/xds",
+			"type_url", e.Nack.Type.String(), "version", e.Nack.Version, "resources", e.Nack.Resources, "err", e.Nack.Message)
+	}
+}
+
+// stored: the state file holds this incarnation.
+type stored struct{ incarnation uint64 }
+
+func (e stored) apply(n *Node, now time.Time) {
+	n.loop.stored = max(n.loop.stored, e.incarnation)
+}
+
+// newest replaces what waits in a channel of one.
+func newest[T any](c chan T, v T) {
+	select {
+	case <-c:
+	default:
+	}
+	select {
+	case c <- v:
+	default:
+	}
+}

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// How often our own Envoy is asked whether it serves a FIB, and how long it
+// may take to answer.
+const (
+	selfWatch     = time.Second
+	selfWatchDown = 50 * time.Millisecond
+	selfTimeout   = 300 * time.Millisecond
+)
+
+// wireProbes makes what measures.
+func (n *Node) wireProbes() {
+	n.prober = measure.NewProber(measure.ProberConfig{
+		Listener: n.cfg.Envoy.Probe,
+		OnResult: func(r measure.Result) { n.deliver(probed(r)) },
+	})
+	var links []measure.Link
+	for _, l := range n.cfg.Links {
+		links = append(links, measure.Link{LinkKey: linkKey(l), Class: l.Class})
+	}
+	n.prober.SetLinks(links)
+	n.detector = measure.NewDetector(func(d measure.Detection) { n.deliver(detected(d)) })
+	n.kickSelf, n.kickTraffic = make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// watchSelf asks our own Envoy for its hello: regularly, and at once whenever
+// its xDS stream comes, goes or brings an ACK.
+func (n *Node) watchSelf(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-n.kickSelf:
+		case <-ctx.Done():
+			return nil
+		}
+		ask, cancel := context.WithTimeout(ctx, selfTimeout)
+		id, _, err := measure.ProbeSelf(ask, n.cfg.Envoy.Fabric)
+		cancel()
+		up := err == nil && id == n.cfg.Node
+		n.deliver(selfProbed{up})
+		if up {
+			timer.Reset(selfWatch)
+		} else {
+			timer.Reset(selfWatchDown)
+		}
+	}
+}
+
+// countTraffic reads Envoy's byte counters whenever a report has been made, for
+// the next one.
+func (n *Node) countTraffic(ctx context.Context) error {
+	t := measure.NewTraffic(n.cfg.Envoy.Admin, n.clusterLinks)
+	defer t.Close()
+	for {
+		select {
+		case <-n.kickTraffic:
+		case <-ctx.Done():
+			return nil
+		}
+		ask, cancel := context.WithTimeout(ctx, time.Second)
+		rates, err := t.Read(ask, time.Now())
+		cancel()
+		if err != nil {
+			n.log.Debug("envoy's counters cannot be read", "err", err)
+			rates = nil // unknown is not zero: the next report has no figure
+		}
+		n.deliver(trafficCounted{rates})
+	}
+}
+
+// clusterLinks names the links that requests to a cluster take.
+func (n *Node) clusterLinks(cluster string) []linkstate.LinkKey {
+	p := n.picture.Load()
+	if p == nil || p.rib == nil {
+		return nil
+	}
+	for _, g := range p.rib.Groups {
+		if translator.GroupCluster(g) == cluster {
+			var out []linkstate.LinkKey
+			for _, h := range g.Primaries {
+				out = append(out, h.LinkKey)
+			}
+			return out
+		}
+	}
+	var out []linkstate.LinkKey
+	for _, l := range n.cfg.Links {
+		if translator.NeighbourCluster(l.Neighbor) == cluster {
+			out = append(out, linkKey(l))
+		}
+	}
+	return out
+}
+
+// window keeps the probes of a link for reports: long enough for a few samples
+// of the class, short enough to show a fault within seconds.
+func (n *Node) window(link linkstate.LinkKey) *measure.Window {
+	w := n.loop.windows[link]
+	if w == nil {
+		span := 2 * time.Second
+		for _, l := range n.cfg.Links {
+			if linkKey(l) == link {
+				span = max(span, 10*l.Class.ProbeInterval())
+			}
+		}
+		w = &measure.Window{Span: span}
+		n.loop.windows[link] = w
+	}
+	return w
+}
+
+// report tells the SCSC what was measured (draft §5(3)).
+func (n *Node) report(now time.Time) {
+	if n.scsc == nil {
+		return
+	}
+	t := scsc.Telemetry{Window: n.loop.plan.Every()}
+	for _, l := range n.cfg.Links {
+		key := linkKey(l)
+		q := n.window(key).Quality(now)
+		if q.Probes == 0 {
+			continue
+		}
+		rate := n.loop.rates[key]
+		t.Links = append(t.Links, scsc.LinkReport{
+			Link: key, Probes: q.Probes, Lost: q.Lost, RTTMin: q.Min, RTTMedian: q.Median, RTTP95: q.P95, Jitter: q.Jitter / 2,
+			SentBPS: rate.Sent, ReceivedBPS: rate.Received, CapacityBPS: l.Capacity,
+		})
+	}
+	for _, d := range n.detector.Detections() {
+		t.Services = append(t.Services, scsc.ServiceReport{
+			Prefix: d.Prefix, Address: d.Address, Healthy: d.Healthy, Delay: d.Delay, Jitter: d.Jitter, InFlight: d.InFlight,
+		})
+	}
+	n.scsc.Report(t)
+	kick(n.kickTraffic)
+}
+
+// kick wakes a goroutine that may already be awake.
+func kick(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

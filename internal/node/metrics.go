@@ -1,0 +1,43 @@
+package node
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dmsc-mesh/dmsc/internal/admin"
+)
+
+// metrics of one agent. Labels are codes and types of ours, never a prefix.
+type metrics struct {
+	registry  *prometheus.Registry
+	verdicts  *prometheus.CounterVec
+	alarms    *prometheus.CounterVec
+	nacks     *prometheus.CounterVec
+	adjacency *prometheus.GaugeVec
+	records   prometheus.Gauge
+	entries   prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry:  admin.NewMetrics(),
+		verdicts:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_spa_decisions_total", Help: "Verdicts of the SPA."}, []string{"result"}),
+		alarms:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_alarms_total", Help: "Alarms by code."}, []string{"code"}),
+		nacks:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_xds_nacks_total", Help: "Configurations that Envoy refused."}, []string{"type"}),
+		adjacency: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "dmsc_adjacencies", Help: "Links by the state of their adjacency."}, []string{"state"}),
+		records:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmsc_lsdb_records", Help: "Records in the LSDB, tombstones included."}),
+		entries:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmsc_fib_entries", Help: "Names in the FIB."}),
+	}
+	m.registry.MustRegister(m.verdicts, m.alarms, m.nacks, m.adjacency, m.records, m.entries)
+	return m
+}
+
+func (m *metrics) verdict(granted bool) {
+	result := "denied"
+	if granted {
+		result = "granted"
+	}
+	m.verdicts.WithLabelValues(result).Inc()
+}
+
+func (m *metrics) alarm(code string)   { m.alarms.WithLabelValues(code).Inc() }
+func (m *metrics) nack(typeURL string) { m.nacks.WithLabelValues(typeURL).Inc() }

@@ -1,0 +1,250 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/peering"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/spa"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// publishLimit is when a node that found no complete LSDB after its start
+// gives its Envoy what it has (design §4, State file).
+const publishLimit = 5 * time.Second
+
+// Node is one SG or SR agent.
+type Node struct {
+	cfg  *config.Node
+	log  *slog.Logger
+	dead chan struct{} // closed when the loop has ended
+
+	// stopping is closed when Run is told to stop.
+	stopping <-chan struct{}
+	events   chan event
+	sessions atomic.Uint64
+	picture  atomic.Pointer[picture]
+	rows     *lsdbTable
+	metrics  *metrics
+
+	// The edges.
+	listeners listeners
+	state     *stateFile
+	recording *os.File // of the xDS streams, nil without
+	peers     *peering.Peers
+	envoy     *xds.Server
+	prober    *measure.Prober
+	detector  *measure.Detector
+	spa       *spa.Client
+	scsc      *scsc.Client // nil without an SCSC
+	// What wakes watchSelf and countTraffic.
+	kickSelf, kickTraffic chan struct{}
+
+	// What follows belongs to the loop alone.
+	started  time.Time
+	instance *linkstate.Instance
+	registry *registry
+	overlay  scsc.Overlay
+	engine   *rib.Engine
+	rib      *rib.RIB
+	loop     loopState
+}
+
+type listeners struct{ api, xds, peering, health net.Listener }
+
+// New opens the state file and every listener, so that what is wrong with them
+// is said before anything runs.
+func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
+	log = log.With("node", string(cfg.Node))
+	n := &Node{
+		cfg: cfg, log: log, dead: make(chan struct{}), events: make(chan event, 4096),
+		registry: newRegistry(), engine: rib.New(cfg.Node),
+		rows: newLSDBTable(), metrics: newMetrics(),
+	}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	for _, l := range []struct {
+		what, addr string
+		at         *net.Listener
+	}{
+		{"api", cfg.Listen.API, &n.listeners.api},
+		{"xds", cfg.Listen.XDS, &n.listeners.xds},
+		{"peering", cfg.Listen.Peering, &n.listeners.peering},
+		{"health", cfg.Listen.Health, &n.listeners.health},
+	} {
+		if *l.at, err = admin.Listen(l.addr); err != nil {
+			return nil, fmt.Errorf("listen.%s: %w", l.what, err)
+		}
+	}
+	now := time.Now()
+	var s saved
+	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
+		return nil, err
+	}
+	n.instance, err = linkstate.New(linkstate.Config{
+		Node: cfg.Node, Domain: cfg.Domain, Role: cfg.Role, Transit: cfg.Transit,
+		Incarnation: s.Incarnation, Encode: peering.Encode, Seed: s.Incarnation,
+	}, now)
+	if err != nil {
+		return nil, fmt.Errorf("link state: %w", err)
+	}
+	n.started = now
+	n.loop.incarnation = s.Incarnation
+	if cfg.RecordXDS != "" {
+		if n.recording, err = os.OpenFile(cfg.RecordXDS, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return nil, fmt.Errorf("record_xds: %w", err)
+		}
+	}
+	n.wire()
+	n.loop.restored = n.registry.restore(s, now, n.sessionID)
+	return n, nil
+}
+
+func (n *Node) close() {
+	for _, l := range []net.Listener{n.listeners.api, n.listeners.xds, n.listeners.peering, n.listeners.health} {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// sessionID numbers announcement sessions.
+func (n *Node) sessionID() uint64 { return n.sessions.Add(1) }
+
+// post hands an event to the loop. It waits while the loop is busy, and fails
+// when ctx or the loop ends.
+func (n *Node) post(ctx context.Context, ev event) error {
+	select {
+	case n.events <- ev:
+		return nil
+	case <-n.dead:
+		return context.Canceled
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// deliver is post for callbacks that have no context of their own.
+func (n *Node) deliver(ev event) { _ = n.post(context.Background(), ev) }
+
+// Run serves until ctx ends. On the way out it leaves Envoy and the neighbours
+// as they are: a restart is hitless.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	n.stopping = ctx.Done()
+
+	api := grpc.NewServer(peering.ServerOptions()...)
+	dmscv1.RegisterAnnouncementServiceServer(api, &announcements{node: n})
+	peer := grpc.NewServer(peering.ServerOptions()...)
+	n.peers.Register(peer)
+	ads := grpc.NewServer(grpc.MaxConcurrentStreams(32))
+	n.envoy.Register(ads)
+	for _, s := range []*grpc.Server{api, peer} {
+		healthpb.RegisterHealthServer(s, health.NewServer())
+		reflection.Register(s)
+	}
+	serve(g, ctx, "api", api, n.listeners.api)
+	serve(g, ctx, "peering", peer, n.listeners.peering)
+	serve(g, ctx, "xds", ads, n.listeners.xds)
+
+	g.Go(func() error { return admin.Serve(ctx, n.listeners.health, n.adminConfig()) })
+	g.Go(func() error { return n.state.run(ctx) })
+	g.Go(func() error { return n.peers.Run(ctx) })
+	g.Go(func() error { return n.prober.Run(ctx) })
+	g.Go(func() error { return n.detector.Run(ctx) })
+	g.Go(func() error { return n.watchSelf(ctx) })
+	g.Go(func() error { return n.countTraffic(ctx) })
+	g.Go(func() error { return n.spa.Run(ctx) })
+	if n.scsc != nil {
+		g.Go(func() error { return n.scsc.Run(ctx) })
+	}
+	g.Go(func() error { return n.runLoop(ctx) })
+
+	n.log.Info("node is up", "role", n.cfg.Role.String(), "api", n.listeners.api.Addr().String(),
+		"peering", n.listeners.peering.Addr().String(), "xds", n.listeners.xds.Addr().String(),
+		"health", n.listeners.health.Addr().String(), "incarnation", n.loop.incarnation)
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// serve runs a gRPC server until ctx ends. Stop, not GracefulStop: the streams
+// here last as long as their clients.
+func serve(g *errgroup.Group, ctx context.Context, what string, s *grpc.Server, l net.Listener) {
+	g.Go(func() error {
+		if err := s.Serve(l); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("serve %s: %w", what, err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		s.Stop()
+		return nil
+	})
+}
+
+// runLoop is the one owner of the node's state.
+func (n *Node) runLoop(ctx context.Context) error {
+	defer close(n.dead)
+	n.begin(time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case ev := <-n.events:
+			now := time.Now()
+			ev.apply(n, now)
+			// Settle once per batch: what came in meanwhile is looked at together.
+			for range len(n.events) {
+				(<-n.events).apply(n, now)
+			}
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		now := time.Now()
+		n.tick(now)
+		n.settle(now)
+		if d := n.deadline(now); !d.IsZero() {
+			timer.Reset(max(d.Sub(now), 0))
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// deadline is when the loop has to wake up by itself.
+func (n *Node) deadline(now time.Time) time.Time {
+	d := n.instance.Deadline()
+	for _, t := range []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport, n.loop.publishAt} {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	return d
+}

@@ -1,0 +1,237 @@
+package node
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// loopState is what the loop remembers between two turns, beside the parts
+// that own a subject (instance, registry, overlay, RIB).
+type loopState struct {
+	incarnation, stored uint64 // the one in use, the one on disk
+	held                []linkstate.Envelope
+	restored            map[string][]dmsc.ServicePrefix
+	listeners           map[uint64]*listener // open announcement streams
+	spaAway             bool
+	dirty               bool // the registry changed since the last turn
+
+	dataPlane, dataPlaneKnown bool
+	envoyStreams, selfMisses  int
+	announcedPrefixes         []linkstate.Prefix
+	services                  []translator.Service
+	steering                  []translator.Steering
+	published, acked          string // versions of the set
+	publishedOnce             bool
+	publishAt                 time.Time // give Envoy what there is, synced or not
+
+	plan       scsc.Plan
+	nextReport time.Time
+	windows    map[linkstate.LinkKey]*measure.Window
+	rates      map[linkstate.LinkKey]measure.Rate
+	reported   []scsc.Status // of policies, as last told to the SCSC
+}
+
+// listener is an open announcement stream and what it was told last.
+type listener struct {
+	statuses chan []prefixStatus
+	told     []prefixStatus
+}
+
+// settle is the walk of a datum: what pods announced and neighbours flooded
+// becomes records, routes, and in the end Envoy's configuration. Each step
+// does nothing when nothing changed for it.
+func (n *Node) settle(now time.Time) {
+	n.advertise(now)              // granted announcements → PrefixLSAs
+	ready := n.instance.Ready()   // what the protocol wants done
+	n.flood(ready)                // records → neighbours, before anything is computed
+	n.compute(ready.Changed, now) // LSDB → SPF → RIB
+	changed := n.steer(now)       // policies of the SCSC → overlay
+	n.publish(ready.Changed != 0 || changed, now)
+	n.answer(now)      // where prefixes and policies stand → pods, SCSC
+	n.show(ready, now) // views for readers
+}
+
+// advertise hands the link-state instance what this node announces now.
+func (n *Node) advertise(now time.Time) {
+	prefixes := n.registry.prefixes(now)
+	if reflect.DeepEqual(prefixes, n.loop.announcedPrefixes) {
+		return
+	}
+	n.loop.announcedPrefixes = prefixes
+	n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(prefixes)})
+}
+
+// flood carries out what the protocol wants. Messages wait while a raised
+// incarnation is not on disk: a second start with the same one would lose
+// against its own old records.
+func (n *Node) flood(rd linkstate.Ready) {
+	if rd.Incarnation > n.loop.incarnation {
+		n.loop.incarnation = rd.Incarnation
+		n.loop.dirty = true
+	}
+	n.loop.held = append(n.loop.held, rd.Messages...)
+	if n.loop.stored >= n.loop.incarnation && len(n.loop.held) > 0 {
+		n.peers.Send(n.loop.held)
+		n.loop.held = nil
+	}
+	n.peers.Reset(rd.Reset)
+	for _, link := range rd.Probe {
+		n.prober.ProbeNow(link)
+	}
+	for _, a := range rd.Alarms {
+		n.metrics.alarm(a.Code)
+		n.log.Warn("alarm", "code", a.Code, "err", a.Text)
+	}
+}
+
+// compute brings the RIB up to the LSDB.
+func (n *Node) compute(ch linkstate.Change, now time.Time) {
+	if ch == 0 {
+		return
+	}
+	n.rib = n.engine.Update(n.instance.View(), ch)
+}
+
+// steer brings the policy overlay up to the LSDB. It reports whether the
+// ingress is steered differently because of it.
+func (n *Node) steer(now time.Time) bool {
+	n.overlay.Verify(n.instance.View(), n.cfg.Node)
+	var steering []translator.Steering
+	for _, p := range n.overlay.Active() {
+		s := translator.Steering{Prefix: p.Prefix, PolicyID: p.ID}
+		for _, path := range p.Paths {
+			s.Paths = append(s.Paths, translator.WeightedPath{Nodes: path.Nodes, Instance: path.Instance, Weight: path.Weight})
+		}
+		steering = append(steering, s)
+	}
+	if reflect.DeepEqual(steering, n.loop.steering) {
+		return false
+	}
+	n.loop.steering = steering
+	return true
+}
+
+// publish translates the node's state for its Envoy. After a start it waits
+// until the LSDB is complete: Envoy keeps the FIB it has meanwhile.
+func (n *Node) publish(changed bool, now time.Time) {
+	view := n.instance.View()
+	services := n.registry.instances()
+	if !reflect.DeepEqual(services, n.loop.services) {
+		n.loop.services = services
+		n.detector.SetTargets(n.registry.targets())
+		changed = true
+	}
+	if !n.loop.publishedOnce {
+		n.loop.publishAt = n.started.Add(publishLimit)
+		if !(view.Synced && n.loop.dataPlaneKnown) && now.Before(n.loop.publishAt) {
+			return
+		}
+		n.loop.publishAt = time.Time{}
+		n.loop.publishedOnce = true
+		changed = true
+	}
+	if !changed || n.rib == nil {
+		return
+	}
+	set, err := translator.Translate(translator.State{
+		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: n.rib,
+		Neighbours: neighbours(view), Services: services, Steering: n.loop.steering, Aliases: n.aliases(),
+	})
+	if err == nil {
+		n.loop.published, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
+	}
+	if err != nil {
+		// Envoy keeps the last good configuration.
+		n.metrics.alarm("not_published")
+		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
+	}
+}
+
+// neighbours are the far ends of our links as the translator wants them.
+func neighbours(v *linkstate.View) []translator.Neighbour {
+	var out []translator.Neighbour
+	for _, a := range v.Adjacencies {
+		if a.Observer {
+			continue
+		}
+		var nb translator.Neighbour
+		nb.LinkKey, nb.Data, nb.Class, nb.Up = a.LinkKey, a.Data, a.Class, a.Advertised()
+		out = append(out, nb)
+	}
+	return out
+}
+
+// answer tells pods where their prefixes stand, and the SCSC where its
+// policies stand and what was measured.
+func (n *Node) answer(now time.Time) {
+	for id, l := range n.loop.listeners {
+		if st := n.registry.statuses(id, n.loop.spaAway); l.told == nil || !slices.Equal(st, l.told) {
+			l.told = st
+			newest(l.statuses, st)
+		}
+	}
+	if n.loop.dirty {
+		n.loop.dirty = false
+		incarnation := n.loop.incarnation
+		s := n.registry.snapshot(incarnation)
+		s.stored = func() { n.deliver(stored{incarnation}) }
+		n.state.save(s)
+	}
+	statuses := n.policyStatuses()
+	for _, st := range statuses {
+		if n.scsc != nil && !slices.Contains(n.loop.reported, st) {
+			n.scsc.ReportStatus(st)
+		}
+	}
+	n.loop.reported = statuses
+}
+
+// tick lets the parts do what is due.
+func (n *Node) tick(now time.Time) {
+	n.instance.Tick(now)
+	for _, p := range n.overlay.Tick(now) {
+		n.log.Warn("policy has expired; plain SPF is in force", "policy", p.ID, "prefix", p.Prefix.String())
+	}
+	for _, pod := range n.registry.tick(now) {
+		n.authenticate(pod, n.registry.claims(pod), nil)
+		n.log.Info("lease has run out", "pod", pod)
+	}
+	if !n.loop.nextReport.IsZero() && !now.Before(n.loop.nextReport) {
+		n.loop.nextReport = now.Add(n.loop.plan.Every())
+		n.report(now)
+	}
+}
+
+// authenticate has the SPA asked for a pod's claims; none releases the pod.
+func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix, token []byte) {
+	n.loop.dirty = true
+	if len(claims) == 0 {
+		n.spa.Release(pod)
+		return
+	}
+	prefixes := make([]string, len(claims))
+	for i, p := range claims {
+		prefixes[i] = p.String()
+	}
+	n.spa.Claim(pod, prefixes, token)
+}
+
+// begin starts what follows from the configuration and the state file.
+func (n *Node) begin(now time.Time) {
+	n.loop.listeners = map[uint64]*listener{}
+	n.loop.windows = map[linkstate.LinkKey]*measure.Window{}
+	n.loop.stored = n.loop.incarnation
+	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
+	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {
+		n.authenticate(pod, n.loop.restored[pod], nil)
+	}
+	n.loop.restored = nil
+}

@@ -1,0 +1,331 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// Limits of what pods may announce at one gateway.
+const (
+	maxPrefixesPerPod     = 64
+	maxPrefixesPerGateway = 4096
+)
+
+// unhealthyGrace is how long a prefix without a healthy instance stays
+// announced; until then its requests are answered 503 no-healthy (design §5).
+const unhealthyGrace = time.Second
+
+// registry is what the pods of this gateway have announced (draft §5(1)). It
+// is pure: the node's loop owns it and passes the time in.
+//
+// A session is one announcement stream. It survives its stream by the lease,
+// so that a pod or this agent can come back without a gap, and is superseded
+// by a newer session of the same pod that announces the same prefix.
+type registry struct {
+	sessions map[uint64]*session
+	// verdicts of the SPA by holder and prefix; missing means: not answered yet.
+	verdicts map[claim]verdict
+}
+
+type claim struct {
+	pod    string
+	prefix dmsc.ServicePrefix
+}
+
+// verdict is the SPA's word on one claim.
+type verdict struct {
+	granted      bool
+	code, reason string
+	final        bool
+}
+
+type session struct {
+	id       uint64
+	pod      string
+	token    []byte
+	lease    time.Duration
+	expires  time.Time      // zero while the stream is open
+	services []service      // sorted by (prefix, address)
+	refused  []prefixStatus // malformed ones, told to the pod and otherwise ignored
+}
+
+// service is one announced instance.
+type service struct {
+	linkstate.Prefix
+	Address    string // host:port
+	HealthPath string // "" = no HTTP check
+	DetectPath string
+	// unhealthySince is zero while the self-detection succeeds.
+	unhealthySince time.Time
+}
+
+// prefixStatus is what a pod is told about one prefix.
+type prefixStatus struct {
+	prefix       string
+	state        state
+	code, reason string
+	final        bool
+}
+
+type state uint8
+
+const (
+	pending state = iota
+	announced
+	denied
+	withdrawn
+)
+
+func newRegistry() *registry {
+	return &registry{sessions: map[uint64]*session{}, verdicts: map[claim]verdict{}}
+}
+
+// announce replaces what a session announced. It returns the pod's claims, to
+// be sent to the SPA.
+func (r *registry) announce(s *session) []dmsc.ServicePrefix {
+	slices.SortFunc(s.services, func(a, b service) int {
+		return cmp.Or(a.Prefix.Prefix.Compare(b.Prefix.Prefix), cmp.Compare(a.Address, b.Address))
+	})
+	r.sessions[s.id] = s
+	for _, old := range r.ordered() {
+		if old.id == s.id || old.pod != s.pod || old.expires.IsZero() {
+			continue
+		}
+		old.services = slices.DeleteFunc(old.services, func(v service) bool { return s.announces(v.Prefix.Prefix) })
+		if len(old.services) == 0 {
+			delete(r.sessions, old.id)
+		}
+	}
+	s.services = slices.DeleteFunc(s.services, func(v service) bool {
+		st, bad := r.conflict(s, v)
+		if bad {
+			s.refused = append(s.refused, st)
+		}
+		return bad
+	})
+	return r.claims(s.pod)
+}
+
+// conflict tells what of the announcement contradicts what is announced.
+func (r *registry) conflict(s *session, v service) (prefixStatus, bool) {
+	refuse := func(code, format string, args ...any) (prefixStatus, bool) {
+		return prefixStatus{prefix: v.Prefix.Prefix.String(), state: denied, code: code, reason: fmt.Sprintf(format, args...), final: true}, true
+	}
+	perPod, all := map[dmsc.ServicePrefix]bool{}, map[dmsc.ServicePrefix]bool{}
+	for _, o := range r.sessions {
+		for _, w := range o.services {
+			all[w.Prefix.Prefix] = true
+			if o.pod == s.pod {
+				perPod[w.Prefix.Prefix] = true
+			}
+			if o.id != s.id && w.Prefix.Prefix == v.Prefix.Prefix && w.Protocol != v.Protocol {
+				return refuse("protocol_conflict", "%s is announced as %s by pod %s; instances of one prefix share a protocol", v.Prefix.Prefix, w.Protocol, o.pod)
+			}
+		}
+	}
+	switch {
+	case len(perPod) > maxPrefixesPerPod:
+		return refuse("too_many", "pod %s announces more than %d prefixes", s.pod, maxPrefixesPerPod)
+	case len(all) > maxPrefixesPerGateway:
+		return refuse("too_many", "this gateway has more than %d prefixes", maxPrefixesPerGateway)
+	}
+	return prefixStatus{}, false
+}
+
+// closed notes that a session's stream has ended: its lease starts.
+func (r *registry) closed(id uint64, now time.Time) {
+	if s := r.sessions[id]; s != nil {
+		s.expires = now.Add(s.lease)
+	}
+}
+
+// withdraw removes a session at once and returns the pod's remaining claims.
+func (r *registry) withdraw(id uint64) (pod string, claims []dmsc.ServicePrefix, ok bool) {
+	s := r.sessions[id]
+	if s == nil {
+		return "", nil, false
+	}
+	delete(r.sessions, id)
+	return s.pod, r.claims(s.pod), true
+}
+
+// tick drops the sessions whose lease has run out and returns their pods.
+func (r *registry) tick(now time.Time) []string {
+	var gone []string
+	for _, s := range r.ordered() {
+		if !s.expires.IsZero() && !now.Before(s.expires) {
+			delete(r.sessions, s.id)
+			gone = append(gone, s.pod)
+		}
+	}
+	return gone
+}
+
+// deadline is when tick or the unhealthy grace next has something to do, zero
+// for never.
+func (r *registry) deadline(now time.Time) time.Time {
+	var d time.Time
+	earliest := func(t time.Time) {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	for _, s := range r.sessions {
+		earliest(s.expires)
+		for _, v := range s.services {
+			if !v.unhealthySince.IsZero() {
+				if t := v.unhealthySince.Add(unhealthyGrace); t.After(now) {
+					earliest(t)
+				}
+			}
+		}
+	}
+	return d
+}
+
+// judge takes the SPA's verdict on a claim.
+func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) {
+	r.verdicts[claim{pod, prefix}] = v
+}
+
+// detected takes the result of a self-detection (draft §4.2(5)). It reports
+// whether anything is announced differently because of it.
+func (r *registry) detected(prefix dmsc.ServicePrefix, address string, healthy bool, now time.Time) {
+	for _, s := range r.sessions {
+		for i := range s.services {
+			v := &s.services[i]
+			switch {
+			case v.Prefix.Prefix != prefix || v.Address != address:
+			case healthy:
+				v.unhealthySince = time.Time{}
+			case v.unhealthySince.IsZero():
+				v.unhealthySince = now
+			}
+		}
+	}
+}
+
+// claims are the prefixes a pod asks for, sorted; verdicts on others are
+// forgotten.
+func (r *registry) claims(pod string) []dmsc.ServicePrefix {
+	set := map[dmsc.ServicePrefix]bool{}
+	for _, s := range r.sessions {
+		if s.pod == pod {
+			for _, v := range s.services {
+				set[v.Prefix.Prefix] = true
+			}
+		}
+	}
+	maps.DeleteFunc(r.verdicts, func(c claim, _ verdict) bool { return c.pod == pod && !set[c.prefix] })
+	return slices.SortedFunc(maps.Keys(set), dmsc.ServicePrefix.Compare)
+}
+
+// granted are the sessions' services that the SPA has approved, sorted by
+// (prefix, address); the same instance counts once.
+func (r *registry) granted() []service {
+	var out []service
+	for _, s := range r.ordered() {
+		for _, v := range s.services {
+			if r.verdicts[claim{s.pod, v.Prefix.Prefix}].granted {
+				out = append(out, v)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b service) int {
+		return cmp.Or(a.Prefix.Prefix.Compare(b.Prefix.Prefix), cmp.Compare(a.Address, b.Address))
+	})
+	return slices.CompactFunc(out, func(a, b service) bool {
+		return a.Prefix.Prefix == b.Prefix.Prefix && a.Address == b.Address
+	})
+}
+
+// prefixes are what this node announces: granted, and with at least one
+// instance that was healthy within the grace.
+func (r *registry) prefixes(now time.Time) []linkstate.Prefix {
+	var out []linkstate.Prefix
+	for _, v := range r.granted() {
+		if !v.unhealthySince.IsZero() && now.Sub(v.unhealthySince) >= unhealthyGrace {
+			continue
+		}
+		p := v.Prefix
+		p.Weight = max(p.Weight, 1)
+		if n := len(out) - 1; n >= 0 && out[n].Prefix == p.Prefix {
+			// Several instances are one announcement: the best cost, the summed share.
+			out[n].Metric = min(out[n].Metric, p.Metric)
+			out[n].Preference = max(out[n].Preference, p.Preference)
+			out[n].Weight += p.Weight
+			out[n].ReplaySafe = out[n].ReplaySafe && p.ReplaySafe
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// instances are what this node's Envoy delivers to.
+func (r *registry) instances() []translator.Service {
+	var out []translator.Service
+	for _, v := range r.granted() {
+		out = append(out, translator.Service{
+			Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol,
+			HealthPath: v.HealthPath, Weight: v.Weight,
+		})
+	}
+	return out
+}
+
+// targets are the instances that are asked to detect themselves.
+func (r *registry) targets() []measure.Target {
+	var out []measure.Target
+	for _, v := range r.granted() {
+		out = append(out, measure.Target{Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol, HealthPath: v.DetectPath})
+	}
+	return out
+}
+
+// statuses tells a session where its prefixes stand.
+func (r *registry) statuses(id uint64, spaAway bool) []prefixStatus {
+	s := r.sessions[id]
+	if s == nil {
+		return nil
+	}
+	out := slices.Clone(s.refused)
+	for _, v := range s.services {
+		st := prefixStatus{prefix: v.Prefix.Prefix.String()}
+		verdict, answered := r.verdicts[claim{s.pod, v.Prefix.Prefix}]
+		switch {
+		case verdict.granted:
+			st.state = announced
+		case answered:
+			st.state, st.code, st.reason, st.final = denied, verdict.code, verdict.reason, verdict.final
+		case spaAway:
+			st.code, st.reason = "spa_unavailable", "no SPA answers; the prefix waits and is advertised when one allows it"
+		default:
+			st.code, st.reason = "authenticating", "the SPA has been asked"
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b prefixStatus) int { return cmp.Compare(a.prefix, b.prefix) })
+	return slices.CompactFunc(out, func(a, b prefixStatus) bool { return a == b })
+}
+
+// ordered returns the sessions by id, oldest first.
+func (r *registry) ordered() []*session {
+	return slices.SortedFunc(maps.Values(r.sessions), func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+}
+
+func (s *session) announces(p dmsc.ServicePrefix) bool {
+	return slices.ContainsFunc(s.services, func(v service) bool { return v.Prefix.Prefix == p })
+}
+
+func (s state) String() string {
+	return [...]string{"pending", "announced", "denied", "withdrawn"}[s]
+}

@@ -1,0 +1,211 @@
+package node
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+var t0 = time.Unix(1_700_000_000, 0)
+
+// pod makes a session that announces prefixes at one address.
+func pod(id uint64, name, address string, prefixes ...string) *session {
+	s := &session{id: id, pod: name, lease: 30 * time.Second}
+	for _, p := range prefixes {
+		s.services = append(s.services, service{
+			Prefix: linkstate.Prefix{Prefix: dmsc.MustParsePrefix(p)}, Address: address, HealthPath: "/healthz",
+		})
+	}
+	return s
+}
+
+func (r *registry) grant(pod string, prefixes ...string) {
+	for _, p := range prefixes {
+		r.judge(pod, dmsc.MustParsePrefix(p), verdict{granted: true})
+	}
+}
+
+// names are the prefixes a registry announces at a time.
+func names(r *registry, now time.Time) []string {
+	out := []string{}
+	for _, p := range r.prefixes(now) {
+		out = append(out, p.Prefix.String())
+	}
+	return out
+}
+
+func want(t *testing.T, got, want any) {
+	t.Helper()
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(dmsc.ServicePrefix{})); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// draft §4.2(2): "If the authentication is passed, perform the operation of
+// sending service prefix LSA signaling".
+func TestOnlyWhatTheSPAGrantedIsAnnounced(t *testing.T) {
+	r := newRegistry()
+	claims := r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1", "b/1"))
+	want(t, len(claims), 2)
+	want(t, names(r, t0), []string{})
+	r.grant("pod-1", "a/1")
+	r.judge("pod-1", dmsc.MustParsePrefix("b/1"), verdict{code: "not_granted", reason: "no grant covers b/1", final: true})
+	want(t, names(r, t0), []string{"a/1"})
+	st := r.statuses(1, false)
+	want(t, []string{st[0].state.String(), st[1].state.String(), st[1].reason}, []string{"announced", "denied", "no grant covers b/1"})
+}
+
+func TestWithoutSPANewPrefixesWaitAndTheirPodIsToldWhy(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	st := r.statuses(1, true)
+	want(t, []string{st[0].state.String(), st[0].code}, []string{"pending", "spa_unavailable"})
+	want(t, names(r, t0), []string{})
+}
+
+func TestAnEndedStreamLeavesItsPrefixesForTheLease(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	r.closed(1, t0)
+	want(t, r.deadline(t0), t0.Add(30*time.Second))
+	r.tick(t0.Add(29 * time.Second))
+	want(t, names(r, t0), []string{"a/1"})
+	want(t, r.tick(t0.Add(30*time.Second)), []string{"pod-1"})
+	want(t, names(r, t0), []string{})
+}
+
+func TestAPodThatComesBackSupersedesItsEndedStream(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	r.closed(1, t0)
+	r.announce(pod(2, "pod-1", "10.0.0.9:80", "a/1"))
+	want(t, len(r.sessions), 1)
+	want(t, r.instances()[0].Address, "10.0.0.9:80")
+	want(t, names(r, t0), []string{"a/1"})
+}
+
+func TestAWithdrawalTakesEffectAtOnce(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	_, claims, ok := r.withdraw(1)
+	want(t, ok && len(claims) == 0, true)
+	want(t, names(r, t0), []string{})
+}
+
+func TestInstancesOfOnePrefixAreOneAnnouncementAndSeveralEndpoints(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.announce(pod(2, "pod-2", "10.0.0.2:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	r.grant("pod-2", "a/1")
+	want(t, names(r, t0), []string{"a/1"})
+	want(t, r.prefixes(t0)[0].Weight, uint32(2))
+	want(t, len(r.instances()), 2)
+}
+
+func TestInstancesOfOnePrefixShareAProtocol(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	second := pod(2, "pod-2", "10.0.0.2:80", "a/1")
+	second.services[0].Protocol = dmsc.TCP
+	r.announce(second)
+	want(t, r.statuses(2, false)[0].code, "protocol_conflict")
+}
+
+func TestAPodMayAnnounceSixtyFourPrefixes(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", many(maxPrefixesPerPod)...))
+	second := pod(2, "pod-1", "10.0.0.1:80", "z/1")
+	r.announce(second)
+	want(t, r.statuses(2, false)[0].code, "too_many")
+	want(t, len(r.claims("pod-1")), maxPrefixesPerPod)
+}
+
+func many(n int) []string {
+	var out []string
+	for i := range n {
+		out = append(out, "a/"+string(rune('a'+i%26))+string(rune('a'+i/26)))
+	}
+	return out
+}
+
+func TestAPrefixWithoutAHealthyInstanceIsWithdrawnAfterASecond(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	a1 := dmsc.MustParsePrefix("a/1")
+	r.detected(a1, "10.0.0.1:80", false, t0)
+	want(t, r.deadline(t0), t0.Add(time.Second))
+	want(t, names(r, t0.Add(999*time.Millisecond)), []string{"a/1"})
+	want(t, names(r, t0.Add(time.Second)), []string{})
+	r.detected(a1, "10.0.0.1:80", true, t0.Add(2*time.Second))
+	want(t, names(r, t0.Add(2*time.Second)), []string{"a/1"})
+}
+
+func TestARestartCountsUpAndAnnouncesTheSameBeforeAnySPAAnswers(t *testing.T) {
+	dir := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	f, s, err := openState(dir, t0, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.Incarnation, uint64(t0.Unix())+1)
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1", "b/1"))
+	r.grant("pod-1", "a/1")
+	if err := f.store(r.snapshot(s.Incarnation)); err != nil {
+		t.Fatal(err)
+	}
+	f.db.Close()
+
+	f, s, err = openState(dir, t0.Add(time.Minute), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.db.Close()
+	want(t, s.Incarnation, uint64(t0.Unix())+2)
+	again := newRegistry()
+	id := uint64(0)
+	pods := again.restore(s, t0, func() uint64 { id++; return id })
+	want(t, len(pods["pod-1"]), 2)
+	want(t, names(again, t0), []string{"a/1"})
+	want(t, again.instances(), r.instances())
+}
+
+func TestABrokenStateFileIsSetAsideAndTheNodeStarts(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "node.db"), make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, s, err := openState(dir, t0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.db.Close()
+	want(t, s.Incarnation, uint64(t0.Unix())+1)
+	aside, _ := filepath.Glob(filepath.Join(dir, "*.broken-*"))
+	want(t, len(aside), 1)
+}
+
+func TestASecondProcessOnOneStateFileIsToldSo(t *testing.T) {
+	dir := t.TempDir()
+	f, _, err := openState(dir, t0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.db.Close()
+	_, _, err = openState(dir, t0, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Fatal("opened twice")
+	}
+}

@@ -1,0 +1,194 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// stateFile is what a node keeps over a restart: its incarnation and what its
+// pods have announced (design §4, State file). It is written by a goroutine of
+// its own, newest state wins, so that the loop never waits for a disk.
+type stateFile struct {
+	db   *bbolt.DB
+	log  *slog.Logger
+	next chan saved
+}
+
+// saved is the content of the state file.
+type saved struct {
+	Incarnation uint64         `json:"incarnation"`
+	Sessions    []savedSession `json:"sessions"`
+	// stored is called, from the writing goroutine, when the state is on disk.
+	stored func()
+}
+
+type savedSession struct {
+	Pod      string         `json:"pod"`
+	Token    []byte         `json:"token,omitempty"`
+	Lease    time.Duration  `json:"lease_ns"`
+	Services []savedService `json:"services"`
+}
+
+type savedService struct {
+	Prefix     linkstate.Prefix `json:"prefix"`
+	Address    string           `json:"address"`
+	HealthPath string           `json:"health_path,omitempty"`
+	DetectPath string           `json:"detect_path,omitempty"`
+	Granted    bool             `json:"granted"`
+}
+
+var (
+	stateBucket = []byte("node")
+	stateKey    = []byte("state")
+)
+
+// openState opens or makes dir/node.db and counts the start: the returned
+// incarnation is one above the last one and already on disk. A lost file
+// starts at the clock's seconds; a broken one is set aside under another name.
+func openState(dir string, now time.Time, log *slog.Logger) (*stateFile, saved, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, saved{}, fmt.Errorf("make state folder: %w", err)
+	}
+	path := filepath.Join(dir, "node.db")
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, saved{}, fmt.Errorf("open state file %s: another process holds it; is this node already running?", path)
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+		aside := fmt.Sprintf("%s.broken-%d", path, now.Unix())
+		log.Error("state file is broken and set aside; starting without it", "path", path, "aside", aside, "err", err)
+		if err := os.Rename(path, aside); err != nil {
+			return nil, saved{}, fmt.Errorf("set broken state file aside: %w", err)
+		}
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	}
+	if err != nil {
+		return nil, saved{}, fmt.Errorf("open state file %s: %w", path, err)
+	}
+	f := &stateFile{db: db, log: log, next: make(chan saved, 1)}
+	s, err := f.load()
+	if err != nil {
+		db.Close()
+		return nil, saved{}, fmt.Errorf("read state file %s: %w", path, err)
+	}
+	if s.Incarnation == 0 {
+		s.Incarnation = uint64(max(now.Unix(), 0))
+	}
+	s.Incarnation++
+	if err := f.store(s); err != nil {
+		db.Close()
+		return nil, saved{}, fmt.Errorf("write state file %s: %w", path, err)
+	}
+	return f, s, nil
+}
+
+func (f *stateFile) load() (s saved, err error) {
+	err = f.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(stateBucket)
+		if b == nil {
+			return nil
+		}
+		if raw := b.Get(stateKey); raw != nil {
+			return json.Unmarshal(raw, &s)
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (f *stateFile) store(s saved) error {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return f.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(stateBucket)
+		if err != nil {
+			return err
+		}
+		return b.Put(stateKey, raw)
+	})
+}
+
+// save hands the state to the writer; a state still waiting is replaced. Only
+// the node's loop calls it.
+func (f *stateFile) save(s saved) {
+	select {
+	case <-f.next:
+	default:
+	}
+	f.next <- s
+}
+
+// run writes until ctx ends, then writes what still waits and closes the file.
+func (f *stateFile) run(ctx context.Context) error {
+	write := func(s saved) {
+		if err := f.store(s); err != nil {
+			// The node keeps running on memory; a restart will then announce less.
+			f.log.Error("state file cannot be written; a restart would lose announcements", "err", err)
+		}
+		if s.stored != nil {
+			s.stored()
+		}
+	}
+	for {
+		select {
+		case s := <-f.next:
+			write(s)
+		case <-ctx.Done():
+			select {
+			case s := <-f.next:
+				write(s)
+			default:
+			}
+			return f.db.Close()
+		}
+	}
+}
+
+// snapshot is the state worth keeping of r.
+func (r *registry) snapshot(incarnation uint64) saved {
+	out := saved{Incarnation: incarnation}
+	for _, s := range r.ordered() {
+		ss := savedSession{Pod: s.pod, Token: s.token, Lease: s.lease}
+		for _, v := range s.services {
+			ss.Services = append(ss.Services, savedService{
+				Prefix: v.Prefix, Address: v.Address, HealthPath: v.HealthPath, DetectPath: v.DetectPath,
+				Granted: r.verdicts[claim{s.pod, v.Prefix.Prefix}].granted,
+			})
+		}
+		out.Sessions = append(out.Sessions, ss)
+	}
+	return out
+}
+
+// restore takes over what was announced before a restart: it stays announced
+// for its lease, without asking the SPA first (design §4).
+func (r *registry) restore(s saved, now time.Time, newID func() uint64) (pods map[string][]dmsc.ServicePrefix) {
+	pods = map[string][]dmsc.ServicePrefix{}
+	for _, ss := range s.Sessions {
+		sess := &session{id: newID(), pod: ss.Pod, token: ss.Token, lease: ss.Lease, expires: now.Add(ss.Lease)}
+		for _, v := range ss.Services {
+			sess.services = append(sess.services, service{
+				Prefix: v.Prefix, Address: v.Address, HealthPath: v.HealthPath, DetectPath: v.DetectPath,
+			})
+			if v.Granted {
+				r.judge(ss.Pod, v.Prefix.Prefix, verdict{granted: true})
+			}
+		}
+		r.sessions[sess.id] = sess
+		pods[ss.Pod] = r.claims(ss.Pod)
+	}
+	return pods
+}

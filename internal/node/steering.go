@@ -1,0 +1,29 @@
+package node
+
+import (
+	"github.com/dmsc-mesh/dmsc/scsc"
+)
+
+// live reports whether our Envoy runs what was published last.
+func (n *Node) live() bool { return n.loop.acked != "" && n.loop.acked == n.loop.published }
+
+// policyStatuses says where each policy we hold stands. An explicit path needs
+// no state on its way but the pair of neighbours, which every FIB has: so a
+// policy is live here when our Envoy has ACKed the FIB of this moment.
+func (n *Node) policyStatuses() []scsc.Status {
+	term, generation := n.overlay.Order()
+	state := scsc.Accepted
+	if n.live() {
+		state = scsc.Live
+	}
+	var out []scsc.Status
+	for _, policies := range [][]scsc.Policy{n.overlay.Active(), n.overlay.Transit()} {
+		for _, p := range policies {
+			out = append(out, scsc.Status{Term: term, Generation: generation, PolicyID: p.ID, State: state})
+		}
+	}
+	for _, s := range n.overlay.Suspended() {
+		out = append(out, scsc.Status{Term: term, Generation: generation, PolicyID: s.Policy.ID, State: scsc.Suspended, Reason: s.Reason})
+	}
+	return out
+}

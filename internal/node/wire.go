@@ -1,0 +1,90 @@
+package node
+
+import (
+	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/peering"
+	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/spa"
+	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// wire makes the edges; each one only posts events.
+func (n *Node) wire() {
+	cfg := n.cfg
+	n.peers = peering.New(peering.Config{
+		Log: n.log, Node: cfg.Node, Domain: cfg.Domain,
+		Deliver: func(ev linkstate.Event) { n.deliver(protocol{ev}) },
+	})
+	var links []peering.Link
+	for _, l := range cfg.Links {
+		links = append(links, peering.Link{Key: linkKey(l), Address: l.Dial})
+	}
+	n.peers.SetLinks(links)
+
+	ads := xds.Config{Log: n.log, OnEvent: func(ev xds.Event) { n.deliver(envoySaid{ev}) }}
+	if n.recording != nil {
+		ads.Record = xds.RecordTo(n.recording)
+	}
+	n.envoy = xds.New(ads)
+
+	n.spa = spa.NewClient(spa.ClientConfig{
+		Gateway: cfg.Node, Addresses: cfg.SPA.Addresses, Log: n.log,
+		OnVerdicts: func(pod string, verdicts []spa.Verdict) { n.deliver(judged{pod, verdicts}) },
+		OnAway:     func(away bool) { n.deliver(spaAway{away}) },
+	})
+	if len(cfg.SCSC.Addresses) > 0 {
+		n.scsc = scsc.NewClient(scsc.ClientConfig{
+			Target: cfg.SCSC.Addresses[0], Node: cfg.Node, Domain: cfg.Domain, Logger: n.log,
+			OnConnected: func(up bool) { n.deliver(scscConnected{up}) },
+			OnPlan:      func(p scsc.Plan) { n.deliver(planArrived{p}) },
+			OnPolicies:  func(s scsc.PolicySet) { n.deliver(policiesArrived{s}) },
+		})
+	}
+	n.wireProbes()
+}
+
+func linkKey(l config.Link) linkstate.LinkKey { return linkstate.LinkKey{Remote: l.Neighbor, ID: l.ID} }
+
+// links are the configured links as the protocol wants them.
+func (n *Node) links() []linkstate.LinkConfig {
+	var out []linkstate.LinkConfig
+	for _, l := range n.cfg.Links {
+		out = append(out, linkstate.LinkConfig{
+			LinkKey: linkKey(l), Metric: l.Metric, Class: l.Class, Capacity: l.Capacity, Tags: l.Tags, Fabric: l.Fabric,
+		})
+	}
+	return out
+}
+
+func (n *Node) addrs() translator.Addrs {
+	e := n.cfg.Envoy
+	return translator.Addrs{Ingress: e.Ingress, Fabric: e.Fabric, Probe: e.Probe, Admin: e.Admin}
+}
+
+func (n *Node) aliases() []translator.Alias {
+	var out []translator.Alias
+	for _, a := range n.cfg.Aliases {
+		out = append(out, translator.Alias{Host: a.Host, Prefix: a.Prefix})
+	}
+	return out
+}
+
+// xdsSet is what the translator made, as the ADS server takes it.
+func xdsSet(r translator.Resources) xds.Set {
+	var s xds.Set
+	for _, c := range r.Clusters {
+		s.Clusters = append(s.Clusters, c)
+	}
+	for _, e := range r.Endpoints {
+		s.Endpoints = append(s.Endpoints, e)
+	}
+	for _, t := range r.Routes {
+		s.Routes = append(s.Routes, t)
+	}
+	for _, l := range r.Listeners {
+		s.Listeners = append(s.Listeners, l)
+	}
+	return s
+}
