@@ -249,6 +249,7 @@ func (c *Center) Tick(now time.Time) Decisions {
 		c.changed = false
 		c.findSteered(now)
 	}
+	maps.DeleteFunc(c.reports, func(_ dmsc.NodeID, r *report) bool { return now.Sub(r.at) > c.cfg.Stale })
 	c.delays = newDelayTrees()
 	sampled := c.sample(now)
 	for _, k := range c.keys() {
