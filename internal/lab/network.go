@@ -122,6 +122,11 @@ func Start(ctx context.Context, opts Options) (_ *Network, err error) {
 
 // plan takes the ports and lays the links.
 func (n *Network) plan(context.Context) error {
+	for _, dir := range []string{"logs", "pods"} {
+		if err := os.MkdirAll(n.Path(dir), 0o755); err != nil {
+			return err
+		}
+	}
 	for _, tn := range n.opts.Topology.Nodes {
 		p, err := n.hold(4)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"github.com/dmsc-mesh/dmsc/spa"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // wire makes the edges; each one only posts events.
@@ -36,7 +38,7 @@ func (n *Node) wire() {
 	})
 	if len(cfg.SCSC.Addresses) > 0 {
 		n.scsc = scsc.NewClient(scsc.ClientConfig{
-			Target: cfg.SCSC.Addresses[0], Node: cfg.Node, Domain: cfg.Domain, Logger: n.log,
+			Target: cfg.SCSC.Addresses[0], Dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, Node: cfg.Node, Domain: cfg.Domain, Logger: n.log,
 			OnConnected: func(up bool) { n.deliver(scscConnected{up}) },
 			OnPlan:      func(p scsc.Plan) { n.deliver(planArrived{p}) },
 			OnPolicies:  func(s scsc.PolicySet) { n.deliver(policiesArrived{s}) },

@@ -1,0 +1,84 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+)
+
+// MaxNodes is the size of a network that one machine carries: an Envoy is
+// about 65 MB.
+const MaxNodes = 30
+
+// ErrNothingToTell: the topology has no name that crosses a link.
+var ErrNothingToTell = errors.New("nothing to tell")
+
+// Options says what to run.
+type Options struct {
+	Topology *topology.Topology
+	Grants   []byte // nil: each pod may announce what the topology gives it
+	Binary   string // the dmsc executable
+	Envoy    envoybin.Binary
+	Once     bool   // assert and end
+	Keep     string // folder for files and logs; "" = a temporary one
+	JSON     bool
+	Out      io.Writer
+}
+
+// policies make a link that is 80 ms slow a reason to go elsewhere within
+// three seconds, and its healing a reason to come back.
+const policies = `apiVersion: dmsc.io/v1alpha1
+kind: QoSPolicy
+metadata: {name: fast}
+spec:
+  thresholds:
+    delay: {enter: 40ms, clear: 20ms}
+  trigger: {samples: 3of5}
+  recovery: {holdDown: 2s}
+`
+
+// Run tells the story. Without Once it then stays until ctx ends. The error
+// says which steps did not hold.
+func Run(ctx context.Context, o Options) error {
+	p, err := choose(o.Topology)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNothingToTell, err)
+	}
+	dir := o.Keep
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	r := &reporter{w: o.Out, json: o.JSON, started: time.Now()}
+	net, err := lab.Start(ctx, lab.Options{
+		Topology: o.Topology, Grants: o.Grants, Policies: []byte(policies), Dir: dir, Binary: o.Binary, Envoy: o.Envoy,
+	})
+	if err != nil {
+		return fmt.Errorf("start the network: %w", err)
+	}
+	s := &story{plan: p, net: net, report: r, opts: o, dir: dir}
+	err = s.tell(ctx)
+	if err == nil && !o.Once {
+		r.note("the network stays up until Ctrl-C; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
+		<-ctx.Done()
+	}
+	err = errors.Join(err, net.Close())
+	if ctx.Err() != nil && !o.Once {
+		return nil // Ctrl-C is how it ends
+	}
+	if failed := r.failed(); err == nil && len(failed) > 0 {
+		return fmt.Errorf("%d of %d steps did not hold, the first: %s", len(failed), len(r.steps), failed[0].Text)
+	}
+	return err
+}
