@@ -102,8 +102,10 @@ func (st *stream) isWarming() bool {
 func (st *stream) stuck(r *resource) bool {
 	for _, ref := range r.refs {
 		sub := &st.subs[ref.typ]
-		it := sub.todo[ref.name]
-		if ref.typ != Endpoints && it != nil && sub.held[ref.name] == nil && it.parked(st.target(ref.typ, ref.name)) {
+		if it := sub.todo[ref.name]; ref.typ == Endpoints || it == nil || !it.parked(st.target(ref.typ, ref.name)) {
+			continue
+		}
+		if h := sub.held[ref.name]; h == nil || h.version == uncertain {
 			return true
 		}
 	}
@@ -224,11 +226,12 @@ func (st *stream) unsent(t Type) bool {
 	return false
 }
 
-// mark puts the items of resp in flight.
+// mark puts the items of resp in flight. What was refused before may be tried
+// again after something else: the client's answer may be another one then.
 func (s *subscription) mark(resp *response) {
 	for name, res := range resp.items {
 		it := s.todo[name]
-		it.nonce, it.sent, it.force = resp.nonce, res, false
+		*it = item{nonce: resp.nonce, sent: res}
 	}
 	s.inflight = append(s.inflight, resp)
 	s.nonce = resp.nonce

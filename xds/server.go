@@ -59,7 +59,8 @@ func New(cfg Config) *Server {
 	return &Server{cfg: cfg, nodes: map[string]*node{}}
 }
 
-// Register adds the aggregated discovery service to a gRPC server.
+// Register adds the aggregated discovery service to a gRPC server. Create that
+// with grpc.WaitForHandlers(true), so that no event comes after its Stop.
 func (s *Server) Register(g *grpc.Server) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 }

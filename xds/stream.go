@@ -59,8 +59,6 @@ func (st *stream) poke() {
 	}
 }
 
-func (st *stream) now() time.Time { return time.Now() }
-
 // run serves the stream until the client or the gRPC server ends it.
 func (st *stream) run(ctx context.Context) error {
 	first, err := st.dialect.recv()
@@ -70,7 +68,7 @@ func (st *stream) run(ctx context.Context) error {
 	if first.node == "" {
 		return status.Error(codes.InvalidArgument, "the first request must carry node.id: set node.id in Envoy's bootstrap")
 	}
-	st.since = st.now()
+	st.since = time.Now()
 	st.report.Store(&report{since: st.since, phase: PhaseUnpublished})
 	st.log = st.srv.cfg.Log.With("node", first.node, "stream", st.id)
 	st.timer = time.NewTimer(time.Hour)
@@ -165,17 +163,16 @@ func (st *stream) target(t Type, name string) *resource {
 // may just be warming it, which would otherwise never end.
 func (st *stream) retain(last *compiled, name string) {
 	if r := last.get(Endpoints, name); r != nil && st.want.get(Endpoints, name) == nil && st.hasClusterOf(name) {
-		st.retained[name] = r
+		kept := *r
+		kept.required = false // the set does not wait for it
+		st.retained[name] = &kept
 	} else if st.want.get(Endpoints, name) != nil {
 		delete(st.retained, name)
 	}
 }
 
-// release lets go of the endpoints retained for a cluster that is gone.
-func (st *stream) release(t Type) {
-	if t != Clusters {
-		return
-	}
+// release lets go of the endpoints retained for clusters that are gone.
+func (st *stream) release() {
 	for name := range st.retained {
 		if !st.hasClusterOf(name) {
 			delete(st.retained, name)
@@ -222,7 +219,7 @@ func (st *stream) send(t Type, due map[string]*resource) error {
 		sub.nonce = newest
 		sub.inflight = sub.inflight[:len(sub.inflight)-1]
 		st.acked(t, resp)
-		return nil
+		return nil // only endpoints and routes come here
 	}
 	st.record(Record{Response: message})
 	return st.dialect.write(message)
@@ -325,6 +322,6 @@ func (st *stream) emit(e Event) {
 }
 
 func (st *stream) record(r Record) {
-	r.Time, r.Node, r.Stream = st.now(), st.node.name, st.id
+	r.Time, r.Node, r.Stream = time.Now(), st.node.name, st.id
 	st.srv.cfg.Record(r)
 }

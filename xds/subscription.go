@@ -1,9 +1,11 @@
 package xds
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -43,6 +45,10 @@ type response struct {
 	nonce string
 	items map[string]*resource // nil = removed
 }
+
+// uncertain is the version of what a client may have in one form, in another
+// or not at all. It equals no other.
+const uncertain = "uncertain"
 
 // versionOf gives removal a version of its own, so that it can be compared
 // and parked like any other.
@@ -264,9 +270,12 @@ func (st *stream) settle(t Type, r *request) {
 	sub.inflight = slices.Delete(sub.inflight, i, i+1)
 	if r.refused {
 		st.nacked(t, resp, r.words)
-		return
+	} else {
+		st.acked(t, resp)
 	}
-	st.acked(t, resp)
+	if t == Clusters {
+		st.release()
+	}
 }
 
 func (st *stream) acked(t Type, resp *response) {
@@ -277,18 +286,16 @@ func (st *stream) acked(t Type, resp *response) {
 		}
 		if res == nil {
 			delete(sub.held, name)
-			st.release(t)
 		} else {
 			sub.held[name] = res
 		}
-		it := sub.todo[name]
-		if it != nil && it.nonce == resp.nonce {
-			it.nonce, it.rejected = "", ""
-		}
-		// A forced item was asked for after this response: the cluster has
-		// changed in between and still waits for its endpoints.
-		if t == Endpoints && res != nil && (it == nil || !it.force) {
-			delete(st.warming, name)
+		if it := sub.todo[name]; it != nil && it.nonce == resp.nonce {
+			it.nonce = ""
+			// A forced item was asked for after this response: the cluster has
+			// changed in between and still waits for its endpoints.
+			if t == Endpoints && res != nil && !it.force {
+				delete(st.warming, name)
+			}
 		}
 		st.touch(t, name)
 	}
@@ -296,11 +303,11 @@ func (st *stream) acked(t Type, resp *response) {
 
 // nacked parks what the client's message names, or everything if it names
 // nothing. The rest becomes due again: what the client has made of it is
-// unknown (Envoy takes the good clusters of a bad response, and says so to
-// nobody), and sending it again, or its removal, is right in any case.
+// uncertain (Envoy takes the good clusters of a bad response, and the removals,
+// and says so to nobody), and sending it again is right in any case.
 func (st *stream) nacked(t Type, resp *response, message string) {
 	sub := &st.subs[t]
-	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: st.now()}
+	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: time.Now()}
 	nack.Resources = blamed(message, slices.Sorted(maps.Keys(resp.items)))
 	for name, res := range resp.items {
 		it := sub.todo[name]
@@ -311,13 +318,13 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 		if slices.Contains(nack.Resources, name) {
 			it.rejected = versionOf(res)
 			st.cool(t, res, name)
-		} else if res != nil {
-			sub.held[name] = &resource{name: name, version: "unknown", refs: res.refs}
+		} else if h := cmp.Or(res, sub.held[name]); h != nil {
+			sub.held[name] = &resource{name: name, version: uncertain, refs: h.refs}
 		}
 		st.touch(t, name)
 	}
 	for _, name := range nack.Resources {
-		if h := sub.held[name]; h != nil {
+		if h := sub.held[name]; h != nil && h.version != uncertain {
 			nack.Running[name] = h.version
 		}
 	}
