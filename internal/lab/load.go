@@ -59,6 +59,9 @@ type Runner struct {
 	load    Load
 	request []byte
 	stop    chan struct{}
+	// stopOnce closes stop.
+	stopOnce sync.Once
+
 	pacing  sync.WaitGroup
 	flying  sync.WaitGroup
 
@@ -80,9 +83,9 @@ func (l Load) Start() *Runner {
 }
 
 // Stop ends the load, waits for what is under way and returns what became of
-// all requests.
+// all requests. It may be called again.
 func (r *Runner) Stop() Report {
-	close(r.stop)
+	r.stopOnce.Do(func() { close(r.stop) })
 	r.pacing.Wait()
 	r.flying.Wait()
 	r.mu.Lock()

@@ -450,3 +450,8 @@ func (n *Network) Status(ctx context.Context, id dmsc.NodeID) (s node.Status, er
 	err = Get(ctx, n.nodes[id].Agent.Health, "/api/v1/status", &s)
 	return s, err
 }
+
+// Run starts the dmsc program with other arguments; its answer goes to out.
+func (n *Network) Run(out io.Writer, args ...string) (*Process, error) {
+	return n.group.Start(Command{Name: "dmsc " + args[0], Path: n.opts.Binary, Args: args, Stdout: out, Log: n.Path("logs", args[0]+".log")})
+}

@@ -35,6 +35,7 @@ const publishLimit = 5 * time.Second
 // Node is one SG or SR agent.
 type Node struct {
 	cfg  *config.Node
+	base *slog.Logger // without the node, for parts that name it themselves
 	log  *slog.Logger
 	dead chan struct{} // closed when the loop has ended
 
@@ -74,9 +75,8 @@ type listeners struct{ api, xds, peering, health net.Listener }
 // New opens the state file and every listener, so that what is wrong with them
 // is said before anything runs.
 func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
-	log = log.With("node", string(cfg.Node))
 	n := &Node{
-		cfg: cfg, log: log, dead: make(chan struct{}), events: make(chan event, 4096),
+		cfg: cfg, base: log, log: log.With("node", string(cfg.Node)), dead: make(chan struct{}), events: make(chan event, 4096),
 		registry: newRegistry(), engine: rib.New(cfg.Node),
 		rows: newLSDBTable(), metrics: newMetrics(),
 	}

@@ -92,3 +92,5 @@ type NodeRoute struct {
 	Distance dmsc.Metric
 	NextHops []NextHop
 }
+
+func (k Kind) String() string { return [...]string{"announced", "function", "node"}[k] }
