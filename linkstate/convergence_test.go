@@ -210,7 +210,7 @@ func (c *chaos) run() {
 	// The lease of adopted records (30 s) and the longest resend are over then.
 	c.net.Run(45 * time.Second)
 	c.quiet("after the faults")
-	if c.seed%50 != 0 {
+	if c.seed%100 != 0 {
 		return // hours of keepalives and probes take their time
 	}
 	c.net.Run(2 * linkstate.MaxLifetime)
