@@ -62,8 +62,8 @@ type Runner struct {
 	// stopOnce closes stop.
 	stopOnce sync.Once
 
-	pacing  sync.WaitGroup
-	flying  sync.WaitGroup
+	pacing sync.WaitGroup
+	flying sync.WaitGroup
 
 	mu      sync.Mutex
 	idle    []*client // last in, first out: few connections, kept warm

@@ -8,8 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -128,13 +131,33 @@ func (p *Process) stop(grace time.Duration) error {
 		}
 	}
 	// Whatever it has started and left.
-	for end := time.Now().Add(2 * time.Second); p.Signal(syscall.SIGKILL) == nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Second); p.Signal(syscall.SIGKILL) == nil && p.left(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return fmt.Errorf("%s (process group %d) is still there after SIGKILL", p.Name, p.PID())
 		}
 	}
 	<-p.done
 	return err
+}
+
+// left reports whether anything of the process group lives. Signals reach dead
+// processes too, until somebody has reaped them: for what our child has left
+// behind that is process 1, which in a container may never do it.
+func (p *Process) left() bool {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // has ended
+		}
+		// pid (name) state ppid pgrp …, proc(5)
+		_, rest, _ := bytes.Cut(b[max(0, bytes.LastIndexByte(b, ')')):], []byte(" "))
+		fields := strings.Fields(string(rest))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(p.PID()) && fields[0] != "Z" && fields[0] != "X" {
+			return true
+		}
+	}
+	return false
 }
 
 // PID is the process id, and the id of the process group.

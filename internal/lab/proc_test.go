@@ -1,13 +1,12 @@
 package lab
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,8 +19,7 @@ func TestGroupLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := new(firstLine)
-	ready.seen = make(chan struct{})
+	ready := &firstLine{seen: make(chan struct{})}
 	stubborn, err := g.Start(Command{Name: "stubborn", Path: "/bin/sh", Args: []string{"-c", "trap '' TERM; echo up; sleep 100 & while :; do sleep 1; done"}, Stdout: ready})
 	if err != nil {
 		t.Fatal(err)
@@ -34,12 +32,15 @@ func TestGroupLeavesNothingBehind(t *testing.T) {
 	if err := paused.Pause(); err != nil {
 		t.Fatal(err)
 	}
+	if !obedient.left() || !paused.left() {
+		t.Error("left sees no processes")
+	}
 	err = g.Stop(300 * time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "stubborn") || strings.Contains(err.Error(), "paused") {
 		t.Errorf("stop says %v", err)
 	}
 	for _, p := range []*Process{obedient, stubborn, paused} {
-		if p.Running() || !errors.Is(syscall.Kill(-p.PID(), 0), syscall.ESRCH) {
+		if p.Running() || p.left() {
 			t.Errorf("%s is still there", p.Name)
 		}
 	}
@@ -53,15 +54,13 @@ func TestGroupLeavesNothingBehind(t *testing.T) {
 
 // firstLine tells when something has been written.
 type firstLine struct {
-	bytes.Buffer
 	seen chan struct{}
+	once sync.Once
 }
 
 func (f *firstLine) Write(b []byte) (int, error) {
-	if f.Len() == 0 {
-		defer close(f.seen)
-	}
-	return f.Buffer.Write(b)
+	f.once.Do(func() { close(f.seen) })
+	return len(b), nil
 }
 
 func TestProcessReportsItsEnd(t *testing.T) {
