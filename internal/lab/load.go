@@ -97,8 +97,8 @@ func (r *Runner) Stop() Report {
 	return report(r.results)
 }
 
-// Since returns what has become known about requests started at or after t, in
-// no particular order of completion but sorted by start.
+// Since returns what has become known about requests started at or after t,
+// sorted by start.
 func (r *Runner) Since(t time.Time) []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
