@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -69,7 +70,7 @@ func announceCommand() *cobra.Command {
 // announce runs the client and prints what the gateway says. It ends when all
 // prefixes are refused for good.
 func announce(cmd *cobra.Command, f announceFlags, services []client.Service) error {
-	ctx, cancel := contextWithCancel(cmd)
+	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	out := cmd.OutOrStdout()
 	final := map[string]bool{}
@@ -88,7 +89,7 @@ func announce(cmd *cobra.Command, f announceFlags, services []client.Service) er
 				cancel()
 			}
 		},
-		OnDisconnect: func(err error) { fmt.Fprintf(os.Stderr, "dmsc: %v; trying again\n", err) },
+		OnDisconnect: func(err error) { fmt.Fprintf(cmd.ErrOrStderr(), "dmsc: %v; trying again\n", err) },
 	})
 	switch {
 	case err != nil:

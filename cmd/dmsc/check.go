@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,53 +15,59 @@ import (
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE…",
-		Short: "Check topology, grants and policy files as the programs would read them",
+		Short: "Check topology, grants and policy files, or folders of them, as the programs would read them",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var faults []error
-			for _, file := range args {
-				what, err := checkFile(file)
+			for _, path := range args {
+				found, err := checkPath(path)
 				if err != nil {
 					faults = append(faults, err)
 					continue
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", file, what)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", path, found.what)
+				for _, w := range found.warnings {
+					fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
+				}
 			}
 			return exit(exitUsage, errors.Join(faults...))
 		},
 	}
 }
 
-// checkFile reads one file by its kind and says what is in it.
-func checkFile(file string) (string, error) {
-	data, err := os.ReadFile(file)
+// found is what a good file or folder has in it.
+type found struct {
+	what     string
+	warnings []error // doubtful, but the file is in force
+}
+
+// checkPath reads a file, or the files of a folder, by their kind.
+func checkPath(path string) (found, error) {
+	docs, err := manifest.Load(path)
 	if err != nil {
-		return "", err
+		return found{}, err
 	}
-	docs, err := manifest.Parse(file, data)
-	if err != nil {
-		return "", err
+	if len(docs) == 0 {
+		return found{}, &manifest.Error{File: path, Code: manifest.CodeMissing, Msg: "there is no document"}
 	}
-	var kinds []string
-	for _, d := range docs {
-		kinds = append(kinds, d.Kind)
-	}
-	kinds = slices.Compact(kinds)
-	switch {
-	case slices.Equal(kinds, []string{"Topology"}):
-		t, err := topology.Parse(file, data)
-		if err != nil {
-			return "", err
+	for _, d := range docs[1:] {
+		if d.Kind != docs[0].Kind {
+			return found{}, d.Errorf("$.kind", manifest.CodeKind, "%s stands beside %s; give each kind a file of its own", d.Kind, docs[0].Kind)
 		}
-		return fmt.Sprintf("topology %s of %d nodes, %d links and %d pods", t.Name, len(t.Nodes), len(t.Links), len(t.Pods)), nil
-	case slices.Equal(kinds, []string{"PrefixGrants"}):
-		grants, err := spa.ParseGrants(file, data)
-		return fmt.Sprintf("%d grants", len(grants)), err
-	case slices.Equal(kinds, []string{"QoSPolicy"}):
-		set, err := policy.Parse(file, data)
-		return fmt.Sprintf("%d policies", len(set.Rules)), err
-	case len(kinds) == 0:
-		return "", fmt.Errorf("%s has no document", file)
 	}
-	return "", fmt.Errorf("%s has documents of the kinds %v; a file is of one kind: Topology, PrefixGrants or QoSPolicy", file, kinds)
+	switch docs[0].Kind {
+	case "Topology":
+		t, err := topology.Load(path)
+		if err != nil {
+			return found{}, err
+		}
+		return found{what: fmt.Sprintf("topology %s, nodes %d, links %d, pods %d", t.Name, len(t.Nodes), len(t.Links), len(t.Pods))}, nil
+	case "PrefixGrants":
+		grants, err := spa.LoadGrants(path)
+		return found{what: fmt.Sprintf("grants %d", len(grants))}, err
+	case policy.Kind:
+		set, err := policy.Load(path)
+		return found{what: fmt.Sprintf("policies %d", len(set.Rules)), warnings: set.Warnings}, err
+	}
+	return found{}, docs[0].Errorf("$.kind", manifest.CodeKind, "%s is read by no program of this version; Topology, PrefixGrants and QoSPolicy are", docs[0].Kind)
 }

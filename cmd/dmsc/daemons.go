@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,16 +23,13 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/observer"
 	"github.com/dmsc-mesh/dmsc/scsc"
+	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
 )
 
-func contextWithCancel(cmd *cobra.Command) (context.Context, context.CancelFunc) {
-	return context.WithCancel(cmd.Context())
-}
-
 // daemonCommand is a command that runs with a configuration file. Keys of the
 // file can be set one by one: --set listen.api=:0.
-func daemonCommand(use, short, long string, run func(ctx context.Context, file string, flags map[string]any) error) *cobra.Command {
+func daemonCommand(use, short, long string, run func(ctx context.Context, file string, flags map[string]any, stderr io.Writer) error) *cobra.Command {
 	var file string
 	var set []string
 	cmd := &cobra.Command{
@@ -46,7 +43,7 @@ func daemonCommand(use, short, long string, run func(ctx context.Context, file s
 				}
 				flags[k] = v
 			}
-			return run(cmd.Context(), file, flags)
+			return run(cmd.Context(), file, flags, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
@@ -57,12 +54,12 @@ func daemonCommand(use, short, long string, run func(ctx context.Context, file s
 func nodeCommand() *cobra.Command {
 	return daemonCommand("node --config FILE", "Run the agent of a service gateway or router",
 		"Run the agent of one SG or SR beside its Envoy. `dmsc bootstrap` prints what that Envoy starts with.",
-		func(ctx context.Context, file string, flags map[string]any) error {
+		func(ctx context.Context, file string, flags map[string]any, stderr io.Writer) error {
 			cfg, err := config.LoadNode(file, flags)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			n, err := node.New(cfg, cfg.Log.New(os.Stderr))
+			n, err := node.New(cfg, cfg.Log.New(stderr))
 			if err != nil {
 				return exit(exitUsage, fmt.Errorf("node %s: %w", cfg.Node, err))
 			}
@@ -73,12 +70,12 @@ func nodeCommand() *cobra.Command {
 func spaCommand() *cobra.Command {
 	return daemonCommand("spa --config FILE", "Run a service prefix authentication unit",
 		"Decide which pod may announce which prefix at which gateway. The grants file is read again when it changes;\na bad one is reported and changes nothing.",
-		func(ctx context.Context, file string, flags map[string]any) error {
+		func(ctx context.Context, file string, flags map[string]any, stderr io.Writer) error {
 			cfg, err := config.LoadSPA(file, flags)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			log := cfg.Log.New(os.Stderr)
+			log := cfg.Log.New(stderr)
 			s := spa.NewServer(spa.ServerConfig{Log: log})
 			if err := s.Load(cfg.Grants); err != nil {
 				return exit(exitUsage, fmt.Errorf("spa: %w", err))
@@ -113,13 +110,21 @@ func scscCommand() *cobra.Command {
 		runSCSC)
 }
 
-func runSCSC(ctx context.Context, file string, flags map[string]any) error {
+func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.Writer) error {
 	cfg, err := config.LoadSCSC(file, flags)
 	if err != nil {
 		return exit(exitUsage, err)
 	}
-	log := cfg.Log.New(os.Stderr).With("node", string(cfg.Node))
-	term, err := nextTerm(cfg.StateDir)
+	if cfg.Policies != "" { // before the start is counted
+		if _, err := policy.Load(cfg.Policies); err != nil {
+			return exit(exitUsage, fmt.Errorf("scsc: %w", err))
+		}
+	}
+	log := cfg.Log.New(stderr).With("node", string(cfg.Node))
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return exit(exitUsage, fmt.Errorf("scsc: make state folder: %w", err))
+	}
+	term, err := scsc.NextTerm(filepath.Join(cfg.StateDir, "term"), time.Now())
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))
 	}
@@ -142,49 +147,12 @@ func runSCSC(ctx context.Context, file string, flags map[string]any) error {
 	return serveDaemon(ctx, "scsc", log, g, cfg.Listen, cfg.Health, admin.Config{
 		Metrics: admin.NewMetrics(),
 		JSON: map[string]func() any{
-			"/api/v1/policies": rows(s.Tables().Policies),
-			"/api/v1/nodes":    rows(s.Tables().Nodes),
-			"/api/v1/links":    rows(s.Tables().Links),
-			"/api/v1/events":   func() any { return events.list() },
+			"/api/v1/policies": rows(s.Tables().Policies, policyPage),
+			"/api/v1/nodes":    rows(s.Tables().Nodes, nodePage),
+			"/api/v1/links":    rows(s.Tables().Links, linkPage),
+			"/api/v1/events":   func() any { return pages(events.list(), eventPage) },
 		},
 	}, s.Run, o.Run)
-}
-
-// rows serves a table.
-func rows[T any](list func() ([]T, error)) func() any {
-	return func() any {
-		out, err := list()
-		if err != nil {
-			return map[string]string{"error": err.Error()}
-		}
-		if out == nil {
-			out = []T{}
-		}
-		return out
-	}
-}
-
-// nextTerm counts the starts of an SCSC in its state folder. Without the file
-// it starts at the clock's seconds, above any term it may have had.
-func nextTerm(dir string) (uint64, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, fmt.Errorf("make state folder: %w", err)
-	}
-	path := filepath.Join(dir, "term")
-	term := uint64(time.Now().Unix())
-	if b, err := os.ReadFile(path); err == nil {
-		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
-			term = n
-		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return 0, fmt.Errorf("read term: %w", err)
-	}
-	term++
-	next := path + ".next"
-	if err := os.WriteFile(next, []byte(strconv.FormatUint(term, 10)+"\n"), 0o600); err != nil {
-		return 0, fmt.Errorf("write term: %w", err)
-	}
-	return term, os.Rename(next, path)
 }
 
 // serveDaemon serves a gRPC server and the health listener, and runs the rest,

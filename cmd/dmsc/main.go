@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -24,11 +25,31 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run executes the command line and returns the exit code.
-func run(ctx context.Context, args []string) int {
+// run executes the command line and returns the exit code. What was asked for
+// goes to stdout; logs and what is wrong go to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	var e exitError
+	if errors.As(err, &e) {
+		fmt.Fprintf(stderr, "dmsc: %v\n", err)
+		return e.code
+	}
+	// Cobra's own errors are about the command line.
+	fmt.Fprintf(stderr, "dmsc: %v; see %s --help\n", err, cmd.CommandPath())
+	return exitUsage
+}
+
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "dmsc",
 		Short:         "Distributed Micro Service Communication on Envoy",
@@ -39,17 +60,7 @@ func run(ctx context.Context, args []string) int {
 		demoCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
 		spfCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintf(os.Stderr, "dmsc: %v\n", err)
-	var e exitError
-	if errors.As(err, &e) {
-		return e.code
-	}
-	return exitUsage // cobra's own errors are about the command line
+	return root
 }
 
 // Exit codes (design §9).

@@ -46,11 +46,10 @@ func spfCommand() *cobra.Command {
 			"A distance of 2^24 and more leads through a last-resort node. Without --topology it is the draft's Figure 2.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, view, err := viewOf(file, root)
+			_, view, err := viewOf(file, root)
 			if err != nil {
 				return err
 			}
-			_ = t
 			return write(cmd.OutOrStdout(), output, report(rib.Compute(view)), printSPF)
 		},
 	}
@@ -110,19 +109,19 @@ func printSPF(w io.Writer, r spfReport) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(tw, "NODE\tDISTANCE\tNEXT HOPS\n")
 	for _, n := range r.Nodes {
-		fmt.Fprintf(tw, "%s\t%d\t%s\n", n.Node, n.Distance, list(n.NextHops))
+		fmt.Fprintf(tw, "%s\t%d\t%s\n", n.Node, n.Distance, comma(n.NextHops))
 	}
 	fmt.Fprintf(tw, "\nPREFIX\tDISTANCE\tEGRESS\tNEXT HOPS\tBACKUP\n")
 	for _, names := range [][]spfName{r.Prefixes, r.Functions} {
 		for _, p := range names {
-			fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\n", p.Prefix, p.Distance, list(p.Egress), list(p.NextHops), list(p.Backup))
+			fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\n", p.Prefix, p.Distance, comma(p.Egress), comma(p.NextHops), comma(p.Backup))
 		}
 	}
 	return tw.Flush()
 }
 
-// list prints a list for people, "-" for an empty one.
-func list[T ~string](in []T) string {
+// comma prints a list for people, "-" for an empty one.
+func comma[T ~string](in []T) string {
 	if len(in) == 0 {
 		return "-"
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -86,31 +87,49 @@ func offlineState(t *topology.Topology, view *linkstate.View) translator.State {
 }
 
 func bootstrapCommand() *cobra.Command {
-	var node, xds, admin string
+	var file, node, xds, admin string
 	cmd := &cobra.Command{
-		Use:   "bootstrap --node NODE",
+		Use:   "bootstrap --config FILE | --node NODE",
 		Short: "Print the bootstrap of an Envoy that takes everything else from its agent",
-		Args:  cobra.NoArgs,
+		Long: "Print what the Envoy beside an agent starts with. --config is the agent's own file, so that both name the\n" +
+			"same sockets; with --node alone they are where an agent without a state_dir has them:\n\n" +
+			"  dmsc bootstrap --config sg-1.yaml > envoy.yaml\n" +
+			"  envoy -c envoy.yaml",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			id, err := dmsc.ParseNodeID(node)
+			flags := map[string]any{}
+			if node != "" {
+				flags["node"] = node
+			}
+			if file == "" {
+				flags["role"] = dmsc.RoleSG.String() // of no account here, but a node has one
+			}
+			if xds != "" {
+				flags["listen.xds"] = xds
+			}
+			if admin != "" {
+				flags["envoy.admin"] = admin
+			}
+			cfg, err := config.LoadNode(file, flags)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			boot, err := translator.Bootstrap(id, admin, xds)
+			boot, err := translator.Bootstrap(cfg.Node, cfg.Envoy.Admin, cfg.Listen.XDS)
 			if err != nil {
-				return exit(exitUsage, fmt.Errorf("bootstrap %s: %w", node, err))
+				return exit(exitUsage, err)
 			}
 			b, err := translator.YAML(boot)
 			if err != nil {
-				return fmt.Errorf("bootstrap %s: %w", node, err)
+				return fmt.Errorf("bootstrap of %s: %w", cfg.Node, err)
 			}
 			_, err = cmd.OutOrStdout().Write(b)
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file of the agent")
 	cmd.Flags().StringVar(&node, "node", "", "node id of the agent")
-	cmd.Flags().StringVar(&xds, "xds", "unix:///run/dmsc/xds.sock", "where the agent serves xDS: unix:///path or host:port")
-	cmd.Flags().StringVar(&admin, "admin", "unix:///run/dmsc/admin.sock", "Envoy's admin listener: unix:///path or ip:port")
-	_ = cmd.MarkFlagRequired("node")
+	cmd.Flags().StringVar(&xds, "xds", "", "where the agent serves xDS: unix:///path or host:port (default: as the configuration says)")
+	cmd.Flags().StringVar(&admin, "admin", "", "Envoy's admin listener: unix:///path or ip:port (default: as the configuration says)")
+	cmd.MarkFlagsOneRequired("config", "node")
 	return cmd
 }
