@@ -24,9 +24,9 @@ type composed struct {
 	} `yaml:"services"`
 }
 
-// address returns the fixed address of a service on a network, "" for none.
-func (c composed) address(service, network string) any {
-	networks, _ := c.Services[service].Networks.(map[string]any)
+// address returns the fixed address of a node on a network, nil for none.
+func (c composed) address(node dmsc.NodeID, network string) any {
+	networks, _ := c.Services[string(node)+"-envoy"].Networks.(map[string]any)
 	attachment, _ := networks[network].(map[string]any)
 	return attachment["ipv4_address"]
 }
@@ -63,11 +63,11 @@ func TestNodeFilesAreFigure2AtTheAddressesOfTheContainers(t *testing.T) {
 			ends := []dmsc.NodeID{node.Node, l.Neighbor}
 			slices.Sort(ends)
 			network := fmt.Sprintf("%s-%s", ends[0], ends[1])
-			if address := fmt.Sprintf("%v:15901", compose.address(string(node.Node)+"-envoy", network)); l.Fabric != address {
-				t.Errorf("%s: link to %s: fabric is %s, its Envoy is at %s", node.Node, l.Neighbor, l.Fabric, address)
+			if address := fmt.Sprintf("%v:15901", compose.address(node.Node, network)); l.Fabric != address {
+				t.Errorf("%s: link to %s: fabric is %s, that node is at %s", node.Node, l.Neighbor, l.Fabric, address)
 			}
-			if address := fmt.Sprintf("%v:17802", compose.address(string(l.Neighbor), network)); node.Node < l.Neighbor && l.Dial != address {
-				t.Errorf("%s: link to %s: dial is %s, that agent is at %s", node.Node, l.Neighbor, l.Dial, address)
+			if address := fmt.Sprintf("%v:17802", compose.address(l.Neighbor, network)); node.Node < l.Neighbor && l.Dial != address {
+				t.Errorf("%s: link to %s: dial is %s, that node is at %s", node.Node, l.Neighbor, l.Dial, address)
 			}
 		}
 	}
