@@ -46,7 +46,7 @@ type Service struct {
 	Address    string // IP address; "" means the one the gateway sees
 	Port       int
 	Protocol   dmsc.Protocol
-	HealthPath string // "" means /healthz, "-" none
+	HealthPath string // "" means /healthz (gRPC: /, the whole server), "-" none
 	DetectPath string // "" means HealthPath
 	Metric     uint32
 	Weight     uint32

@@ -30,7 +30,7 @@ func (f *announceFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.gateway, "gateway", "127.0.0.1:17800", "API address of the service gateway")
 	fl.StringVar(&f.address, "address", "", "IP address of the service (default: as the gateway sees this pod)")
 	fl.StringVar(&f.protocol, "protocol", "http1", "http1, http2, grpc or tcp")
-	fl.StringVar(&f.health, "health-path", "", `path of the HTTP health check (default /healthz, "-" for none)`)
+	fl.StringVar(&f.health, "health-path", "", `path of the HTTP health check, or "/service" of the gRPC one (default /healthz, or / for gRPC; "-" for none)`)
 	fl.Uint32Var(&f.metric, "metric", 0, "cost added to the distance")
 	fl.Uint32Var(&f.weight, "weight", 1, "share among equally good instances")
 	fl.Uint32Var(&f.preference, "preference", 0, "higher wins before distance is looked at")

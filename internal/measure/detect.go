@@ -18,8 +18,9 @@ import (
 )
 
 // Target is a local instance that detects itself (draft §4.2(5)): over HTTP it
-// answers its health path with 2xx and may add {"in_flight": n}; without a path
-// a TCP instance is asked by connecting, and any other is not asked.
+// answers its health path with 2xx and may add {"in_flight": n}; over gRPC it
+// answers grpc.health.v1 for the service that the path names; without a path a
+// TCP instance is asked by connecting, and any other is not asked.
 type Target struct {
 	Prefix     dmsc.ServicePrefix
 	Address    string // host:port
@@ -196,8 +197,14 @@ func (d *Detector) ask(ctx context.Context, t Target) (inFlight uint32, err erro
 		}
 		return 0, conn.Close()
 	}
+	if t.Protocol == dmsc.GRPC {
+		if err := d.askGRPC(ctx, t); err != nil {
+			return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+		}
+		return 0, nil
+	}
 	client := d.http1
-	if t.Protocol == dmsc.HTTP2 || t.Protocol == dmsc.GRPC {
+	if t.Protocol == dmsc.HTTP2 {
 		client = d.http2
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Address+t.HealthPath, nil)

@@ -26,7 +26,14 @@ const (
 	maxLease = time.Hour
 )
 
-const defaultHealthPath = "/healthz"
+// defaultHealthPath is what is asked of pods that name no path; of a gRPC pod
+// the path is a service, "/" the whole server.
+func defaultHealthPath(p dmsc.Protocol) string {
+	if p == dmsc.GRPC {
+		return "/"
+	}
+	return "/healthz"
+}
 
 // announcements serves type 1 signaling: it turns requests into events for the
 // node's loop and statuses into responses.
@@ -182,7 +189,7 @@ func parseService(w *dmscv1.ServiceAnnouncement, from string) (service, error) {
 	default:
 		return service{}, fmt.Errorf("protocol %v of %s is unknown", w.GetProtocol(), p)
 	}
-	if v.HealthPath, err = checkPath(w.GetHealthPath(), defaultHealthPath); err != nil {
+	if v.HealthPath, err = checkPath(w.GetHealthPath(), defaultHealthPath(v.Protocol)); err != nil {
 		return service{}, fmt.Errorf("health path of %s: %w", p, err)
 	}
 	if v.DetectPath, err = checkPath(w.GetDetectPath(), v.HealthPath); err != nil {

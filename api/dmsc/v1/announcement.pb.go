@@ -235,7 +235,9 @@ type ServiceAnnouncement struct {
 	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	// What the instance speaks; unspecified means HTTP/1.1.
 	Protocol Protocol `protobuf:"varint,4,opt,name=protocol,proto3,enum=dmsc.v1.Protocol" json:"protocol,omitempty"`
-	// Path of the HTTP health check; empty means "/healthz". "-" means none.
+	// Path of the HTTP health check; empty means "/healthz". Of a gRPC instance
+	// "/" and the service that grpc.health.v1 is asked about; empty means "/", the
+	// whole server. "-" means none.
 	HealthPath string `protobuf:"bytes,5,opt,name=health_path,json=healthPath,proto3" json:"health_path,omitempty"`
 	// Cost added to the distance to the gateway; 0 is usual.
 	Metric uint32 `protobuf:"varint,6,opt,name=metric,proto3" json:"metric,omitempty"`
