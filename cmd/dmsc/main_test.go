@@ -2,17 +2,21 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
 	"go.uber.org/goleak"
 )
+
+var update = flag.Bool("update", false, "write the files that are generated")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -42,33 +46,42 @@ func TestTranscripts(t *testing.T) {
 	}
 	repo := filepath.Dir(filepath.Dir(here))
 	names := strings.NewReplacer("REPO", repo, "BUSY", busy.Addr().String())
-	datadriven.Walk(t, filepath.Join(here, "testdata"), func(t *testing.T, path string) {
-		dir := shortTempDir(t)
-		t.Chdir(dir)
-		back := strings.NewReplacer(repo, "REPO", busy.Addr().String(), "BUSY", dir, "HERE")
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			switch d.Cmd {
-			case "file":
-				writeFile(t, d.CmdArgs[0].Key, names.Replace(d.Input)+"\n", 0o644)
-				return ""
-			case "script":
-				writeFile(t, d.CmdArgs[0].Key, d.Input+"\n", 0o755)
-				return ""
-			case "ls":
-				return tree(t)
-			case "run":
-				for _, a := range d.CmdArgs {
-					t.Setenv(a.Key, names.Replace(a.Vals[0]))
-				}
-				var text strings.Builder
-				for line := range strings.Lines(d.Input) {
-					text.WriteString(back.Replace(command(t, names.Replace(line))))
-				}
-				return text.String()
-			}
-			d.Fatalf(t, "unknown command %s", d.Cmd)
+	back := []string{repo, "REPO", busy.Addr().String(), "BUSY"}
+	files, err := filepath.Glob(filepath.Join(here, "testdata", "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d transcripts, error %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) { transcript(t, path, names, back) })
+	}
+}
+
+func transcript(t *testing.T, path string, names *strings.Replacer, places []string) {
+	dir := shortTempDir(t)
+	t.Chdir(dir)
+	back := strings.NewReplacer(slices.Concat(places, []string{dir, "HERE"})...)
+	datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+		switch d.Cmd {
+		case "file":
+			writeFile(t, d.CmdArgs[0].Key, names.Replace(d.Input)+"\n", 0o644)
 			return ""
-		})
+		case "script":
+			writeFile(t, d.CmdArgs[0].Key, d.Input+"\n", 0o755)
+			return ""
+		case "ls":
+			return tree(t)
+		case "run":
+			for _, a := range d.CmdArgs {
+				t.Setenv(a.Key, names.Replace(a.Vals[0]))
+			}
+			var text strings.Builder
+			for line := range strings.Lines(d.Input) {
+				text.WriteString(back.Replace(command(t, names.Replace(line))))
+			}
+			return text.String()
+		}
+		d.Fatalf(t, "unknown command %s", d.Cmd)
+		return ""
 	})
 }
 

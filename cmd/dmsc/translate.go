@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -83,6 +85,9 @@ func offlineState(t *topology.Topology, view *linkstate.View) translator.State {
 			})
 		}
 	}
+	slices.SortFunc(s.Services, func(a, b translator.Service) int {
+		return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.Address, b.Address))
+	})
 	return s
 }
 

@@ -61,7 +61,7 @@ func (t *lsdbTable) update(v *linkstate.View, changed []linkstate.Key) error {
 		if r := current[key]; r != nil {
 			row := &lsdbRow{
 				Key: key.String(), Origin: string(key.Origin), Order: r.Order.String(), NotAfter: r.NotAfter.UTC().Format("2006-01-02T15:04:05Z"),
-				Tombstone: r.Tombstone, Bytes: len(r.Body), Content: r.Content,
+				Tombstone: r.Tombstone, Bytes: len(r.Body), Content: contentPage(r.Content),
 			}
 			if err := txn.Insert(lsdbTableName, row); err != nil {
 				return fmt.Errorf("publish record %s: %w", key, err)

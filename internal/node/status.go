@@ -11,7 +11,6 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
-	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // picture is what the loop shows to readers after each turn. It is immutable.
@@ -97,10 +96,10 @@ type PolicyStatus struct {
 
 // EnvoyStatus is what is known of the Envoy beside the agent.
 type EnvoyStatus struct {
-	DataPlane bool        `json:"data_plane"`
-	Published string      `json:"published"`
-	Acked     string      `json:"acked"`
-	XDS       *xds.Status `json:"xds,omitempty"`
+	DataPlane bool       `json:"data_plane"`
+	Published string     `json:"published"`
+	Acked     string     `json:"acked"`
+	XDS       *XDSStatus `json:"xds,omitempty"`
 }
 
 // show publishes what readers see.
@@ -148,7 +147,7 @@ func (n *Node) Status() Status {
 	s.Pods = append(s.Pods, p.pods...)
 	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published, Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
-		s.Envoy.XDS = &x
+		s.Envoy.XDS = xdsStatus(x)
 	}
 	for _, a := range p.view.Adjacencies {
 		s.Adjacencies = append(s.Adjacencies, AdjacencyStatus{
@@ -169,7 +168,7 @@ func (n *Node) Status() Status {
 
 func entryStatus(e *rib.Entry) EntryStatus {
 	out := EntryStatus{
-		Prefix: e.Prefix.String(), Kind: e.Kind.String(), Distance: e.Distance, Egress: e.Egress,
+		Prefix: e.Prefix.String(), Kind: e.Kind.String(), Distance: e.Distance, Egress: some(e.Egress),
 		NextHops: []string{}, Backup: []string{}, Local: e.Local, NoBackup: e.NoBackup,
 	}
 	if e.Group != nil {

@@ -1,0 +1,45 @@
+package node
+
+import (
+	"encoding/json"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// Fields of other packages reach the pages under our names only.
+func TestPagesAreLowerSnakeCaseWithoutNulls(t *testing.T) {
+	key := regexp.MustCompile(`"([^"]*)":`)
+	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+	for name, v := range map[string]any{
+		"xds":    xdsStatus(xds.Status{LastNack: &xds.Nack{Type: xds.Routes, When: time.Now()}}),
+		"node":   contentPage(&linkstate.NodeLSA{Role: dmsc.RoleSR, Links: []linkstate.Link{{Remote: "sg-1", ID: "0"}}}),
+		"prefix": contentPage(&linkstate.PrefixLSA{Prefixes: []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a/1")}}}),
+		"auth":   contentPage(&linkstate.AuthLSA{POA: []byte{1}}),
+		"empty":  []any{contentPage(&linkstate.NodeLSA{}), contentPage(&linkstate.PrefixLSA{})},
+	} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := key.FindAllStringSubmatch(string(text), -1)
+		if len(keys) == 0 {
+			t.Errorf("%s is %s", name, text)
+		}
+		for _, k := range keys {
+			if !snake.MatchString(k[1]) {
+				t.Errorf("%s has the key %s", name, k[1])
+			}
+		}
+		if regexp.MustCompile(`\bnull\b`).Match(text) {
+			t.Errorf("%s has a null: %s", name, text)
+		}
+	}
+	if v := contentPage(nil); v != nil {
+		t.Errorf("the content of a tombstone is %v", v)
+	}
+}
