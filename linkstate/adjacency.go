@@ -96,6 +96,7 @@ func (i *Instance) advance(a *adjacency) {
 		i.setState(a, phase)
 	case phase == StateSynced: // (5) the stream is back, or never went
 		i.setState(a, StateFull)
+	case a.state == StateFull && a.verify: // the immediate probe will tell (3) from (4)
 	case a.state == StateFull: // (4) stream gone, data path alive: graceful restart
 		i.hold(a)
 	case !i.now.Before(a.holdEnds): // (6)

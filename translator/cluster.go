@@ -29,8 +29,10 @@ type cluster struct {
 
 func (b *builder) clusters() []cluster {
 	clusters := []cluster{b.demoteCluster()}
-	for _, g := range b.RIB.Groups {
-		clusters = append(clusters, b.groupCluster(g))
+	for _, groups := range [][]*rib.Group{b.RIB.Groups, b.Retired} {
+		for _, g := range groups {
+			clusters = append(clusters, b.groupCluster(g))
+		}
 	}
 	for _, id := range b.neighbours() {
 		clusters = append(clusters, b.neighbourCluster(id))

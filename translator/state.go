@@ -12,6 +12,9 @@ type State struct {
 	Addrs Addrs
 	// RIB decides where each name goes.
 	RIB *rib.RIB
+	// Retired are groups that the RIB has used until lately: requests under way
+	// still name their clusters when they are retried. Sorted by name.
+	Retired []*rib.Group
 	// Neighbours are the links of this node, up or not, sorted by (Remote, ID).
 	Neighbours []Neighbour
 	// Services are the local instances to deliver to, sorted by

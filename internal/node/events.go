@@ -65,7 +65,7 @@ type podAnnounced struct {
 func (e podAnnounced) apply(n *Node, now time.Time) {
 	claims := n.registry.announce(e.session)
 	n.loop.listeners[e.session.id] = &listener{statuses: e.statuses}
-	n.authenticate(e.session.pod, claims, e.session.token)
+	n.authenticate(e.session.pod, claims)
 }
 
 // podWithdrew: a pod took its announcement back.
@@ -83,7 +83,7 @@ func (e podWithdrew) apply(n *Node, now time.Time) {
 	newest(e.statuses, gone)
 	if pod, claims, ok := n.registry.withdraw(e.id); ok {
 		delete(n.loop.listeners, e.id)
-		n.authenticate(pod, claims, nil)
+		n.authenticate(pod, claims)
 	}
 }
 
@@ -111,7 +111,9 @@ func (e judged) apply(n *Node, now time.Time) {
 			n.log.Warn("announcement refused", "pod", e.pod, "prefix", v.Prefix, "code", string(v.Code), "reason", v.Reason)
 		}
 		n.metrics.verdict(v.Granted)
-		n.registry.judge(e.pod, prefix, verdict{granted: v.Granted, code: string(v.Code), reason: v.Reason, final: v.Final})
+		if n.registry.judge(e.pod, prefix, verdict{granted: v.Granted, code: string(v.Code), reason: v.Reason, final: v.Final}) {
+			n.loop.dirty = true
+		}
 	}
 }
 
@@ -128,6 +130,7 @@ type policiesArrived struct{ set scsc.PolicySet }
 
 func (e policiesArrived) apply(n *Node, now time.Time) {
 	if n.overlay.Apply(now, e.set) {
+		n.loop.unverified = true
 		n.log.Info("policies", "term", e.set.Term, "generation", e.set.Generation, "policies", len(e.set.Policies))
 	}
 }
@@ -177,6 +180,9 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	case xds.Disconnected:
 		n.log.Warn("envoy disconnected")
 		n.loop.envoyStreams = e.Streams
+		if e.Streams == 0 {
+			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again
+		}
 		kick(n.kickSelf)
 	case xds.Acked:
 		n.loop.acked = e.Version

@@ -128,6 +128,12 @@ func (n *Node) close() {
 			l.Close()
 		}
 	}
+	if n.state != nil {
+		n.state.db.Close()
+	}
+	if n.recording != nil {
+		n.recording.Close()
+	}
 }
 
 // sessionID numbers announcement sessions.
@@ -155,11 +161,13 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	n.stopping = ctx.Done()
 
-	api := grpc.NewServer(peering.ServerOptions()...)
+	// Nothing of ours is left running when Run returns.
+	limits := append(peering.ServerOptions(), grpc.WaitForHandlers(true))
+	api := grpc.NewServer(limits...)
 	dmscv1.RegisterAnnouncementServiceServer(api, &announcements{node: n})
-	peer := grpc.NewServer(peering.ServerOptions()...)
+	peer := grpc.NewServer(limits...)
 	n.peers.Register(peer)
-	ads := grpc.NewServer(grpc.MaxConcurrentStreams(32))
+	ads := grpc.NewServer(grpc.MaxConcurrentStreams(32), grpc.WaitForHandlers(true))
 	n.envoy.Register(ads)
 	for _, s := range []*grpc.Server{api, peer} {
 		healthpb.RegisterHealthServer(s, health.NewServer())
@@ -180,12 +188,13 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.scsc != nil {
 		g.Go(func() error { return n.scsc.Run(ctx) })
 	}
-	g.Go(func() error { return n.runLoop(ctx) })
-
 	n.log.Info("node is up", "role", n.cfg.Role.String(), "api", n.listeners.api.Addr().String(),
 		"peering", n.listeners.peering.Addr().String(), "xds", n.listeners.xds.Addr().String(),
 		"health", n.listeners.health.Addr().String(), "incarnation", n.loop.incarnation)
+	g.Go(func() error { return n.runLoop(ctx) }) // from here on the loop owns its state
+
 	err := g.Wait()
+	n.close()
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -241,7 +250,14 @@ func (n *Node) runLoop(ctx context.Context) error {
 // deadline is when the loop has to wake up by itself.
 func (n *Node) deadline(now time.Time) time.Time {
 	d := n.instance.Deadline()
-	for _, t := range []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport, n.loop.publishAt} {
+	wakeUps := []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport, n.loop.publishAt}
+	if now.Before(n.loop.restless) {
+		wakeUps = append(wakeUps, n.loop.restless)
+	}
+	if len(n.loop.retired) > 0 {
+		wakeUps = append(wakeUps, n.loop.retired[0].until)
+	}
+	for _, t := range wakeUps {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/measure"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -27,10 +29,17 @@ type loopState struct {
 	envoyStreams, selfMisses  int
 	announcedPrefixes         []linkstate.Prefix
 	services                  []translator.Service
+	unverified                bool // policies came or went since the LSDB was asked about them
 	steering                  []translator.Steering
-	published, acked          string // versions of the set
+	refused                   map[string]string // policies that cannot be applied, and why
+	published, acked          string            // versions of the set
 	publishedOnce             bool
 	publishAt                 time.Time // give Envoy what there is, synced or not
+
+	pending  linkstate.Change // changes that wait for their computation
+	restless time.Time        // computing again before this would starve everything else
+	retired  []retiredGroup   // sorted by until
+	groupsOf *rib.RIB         // whose groups have been looked at
 
 	plan       scsc.Plan
 	nextReport time.Time
@@ -49,15 +58,27 @@ type listener struct {
 // becomes records, routes, and in the end Envoy's configuration. Each step
 // does nothing when nothing changed for it.
 func (n *Node) settle(now time.Time) {
-	n.advertise(now)              // granted announcements → PrefixLSAs
-	ready := n.instance.Ready()   // what the protocol wants done
-	n.flood(ready)                // records → neighbours, before anything is computed
-	n.compute(ready.Changed, now) // LSDB → SPF → RIB
-	changed := n.steer(now)       // policies of the SCSC → overlay
-	n.publish(ready.Changed != 0 || changed, now)
+	n.advertise(now)            // granted announcements → PrefixLSAs
+	ready := n.instance.Ready() // what the protocol wants done
+	n.flood(ready)              // records → neighbours, before anything is computed
+	n.loop.pending |= ready.Changed
+	if !now.Before(n.loop.restless) {
+		change := n.compute()                     // LSDB → SPF → RIB
+		changed := n.steer(change) || change != 0 // policies of the SCSC → overlay
+		changed = n.retire(now) || changed        // groups that went out of use
+		if n.publish(changed, now) {              // FIB → Envoy
+			// The first change is carried out at once; a storm of them takes a
+			// sixth of the time, in batches (design §4, Computation).
+			n.loop.restless = now.Add(computeShare * time.Since(now))
+		}
+	}
 	n.answer(now)      // where prefixes and policies stand → pods, SCSC
 	n.show(ready, now) // views for readers
 }
+
+// computeShare is how many times its own cost a computation waits before the
+// next one begins.
+const computeShare = 5
 
 // advertise hands the link-state instance what this node announces now.
 func (n *Node) advertise(now time.Time) {
@@ -92,23 +113,82 @@ func (n *Node) flood(rd linkstate.Ready) {
 	}
 }
 
-// compute brings the RIB up to the LSDB.
-func (n *Node) compute(ch linkstate.Change, now time.Time) {
-	if ch == 0 {
-		return
+// compute brings the RIB up to the LSDB and returns what had changed there.
+func (n *Node) compute() linkstate.Change {
+	change := n.loop.pending
+	n.loop.pending = 0
+	if change != 0 {
+		n.rib = n.engine.Update(n.instance.View(), change)
 	}
-	n.rib = n.engine.Update(n.instance.View(), ch)
+	return change
+}
+
+// retirement is how long the cluster of a group that went out of use stays in
+// Envoy: longer than any request is retried, and than most links flap.
+const retirement = 5 * time.Second
+
+type retiredGroup struct {
+	*rib.Group
+	until time.Time
+}
+
+// retire keeps the groups that went out of use for a while: requests that were
+// sent by them are retried by them. It reports whether one's time is up.
+func (n *Node) retire(now time.Time) bool {
+	if n.rib == nil {
+		return false
+	}
+	inUse := func(name string) bool {
+		return slices.ContainsFunc(n.rib.Groups, func(g *rib.Group) bool { return g.Name == name })
+	}
+	if n.loop.groupsOf != n.rib {
+		if last := n.loop.groupsOf; last != nil {
+			for _, g := range last.Groups {
+				n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return r.Name == g.Name })
+				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
+			}
+		}
+		n.loop.groupsOf = n.rib
+	}
+	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return inUse(r.Name) })
+	before := len(n.loop.retired)
+	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return !now.Before(r.until) })
+	return len(n.loop.retired) != before
+}
+
+// retiredGroups are the retired ones as the translator wants them.
+func (n *Node) retiredGroups() []*rib.Group {
+	var out []*rib.Group
+	for _, r := range n.loop.retired {
+		out = append(out, r.Group)
+	}
+	slices.SortFunc(out, func(a, b *rib.Group) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 // steer brings the policy overlay up to the LSDB. It reports whether the
 // ingress is steered differently because of it.
-func (n *Node) steer(now time.Time) bool {
+func (n *Node) steer(ch linkstate.Change) bool {
+	if !n.loop.unverified && ch&(linkstate.ChangedTopology|linkstate.ChangedPrefixes) == 0 {
+		return false
+	}
+	n.loop.unverified = false
 	n.overlay.Verify(n.instance.View(), n.cfg.Node)
 	var steering []translator.Steering
+	n.loop.refused = map[string]string{}
 	for _, p := range n.overlay.Active() {
 		s := translator.Steering{Prefix: p.Prefix, PolicyID: p.ID}
 		for _, path := range p.Paths {
 			s.Paths = append(s.Paths, translator.WeightedPath{Nodes: path.Nodes, Instance: path.Instance, Weight: path.Weight})
+		}
+		// One policy that makes no sense must not keep the rest of the FIB back.
+		if err := s.Validate(n.cfg.Node); err != nil {
+			n.loop.refused[p.ID] = err.Error()
+			continue
+		}
+		if last := len(steering) - 1; last >= 0 && steering[last].Prefix == p.Prefix {
+			n.loop.refused[p.ID] = "policy " + steering[last].PolicyID + " steers the same name"
+			continue
 		}
 		steering = append(steering, s)
 	}
@@ -121,7 +201,9 @@ func (n *Node) steer(now time.Time) bool {
 
 // publish translates the node's state for its Envoy. After a start it waits
 // until the LSDB is complete: Envoy keeps the FIB it has meanwhile.
-func (n *Node) publish(changed bool, now time.Time) {
+//
+// It reports whether a translation was made.
+func (n *Node) publish(changed bool, now time.Time) bool {
 	view := n.instance.View()
 	services := n.registry.instances()
 	if !reflect.DeepEqual(services, n.loop.services) {
@@ -132,27 +214,30 @@ func (n *Node) publish(changed bool, now time.Time) {
 	if !n.loop.publishedOnce {
 		n.loop.publishAt = n.started.Add(publishLimit)
 		if !(view.Synced && n.loop.dataPlaneKnown) && now.Before(n.loop.publishAt) {
-			return
+			return false
 		}
 		n.loop.publishAt = time.Time{}
 		n.loop.publishedOnce = true
 		changed = true
 	}
 	if !changed || n.rib == nil {
-		return
+		return false
 	}
 	set, err := translator.Translate(translator.State{
-		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: n.rib,
+		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: n.rib, Retired: n.retiredGroups(),
 		Neighbours: neighbours(view), Services: services, Steering: n.loop.steering, Aliases: n.aliases(),
 	})
+	version := ""
 	if err == nil {
-		n.loop.published, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
+		version, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
 	}
 	if err != nil {
-		// Envoy keeps the last good configuration.
 		n.metrics.alarm("not_published")
 		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
+		return true
 	}
+	n.loop.published = version
+	return true
 }
 
 // neighbours are the far ends of our links as the translator wants them.
@@ -198,10 +283,11 @@ func (n *Node) answer(now time.Time) {
 func (n *Node) tick(now time.Time) {
 	n.instance.Tick(now)
 	for _, p := range n.overlay.Tick(now) {
+		n.loop.unverified = true
 		n.log.Warn("policy has expired; plain SPF is in force", "policy", p.ID, "prefix", p.Prefix.String())
 	}
 	for _, pod := range n.registry.tick(now) {
-		n.authenticate(pod, n.registry.claims(pod), nil)
+		n.authenticate(pod, n.registry.claims(pod))
 		n.log.Info("lease has run out", "pod", pod)
 	}
 	if !n.loop.nextReport.IsZero() && !now.Before(n.loop.nextReport) {
@@ -211,7 +297,7 @@ func (n *Node) tick(now time.Time) {
 }
 
 // authenticate has the SPA asked for a pod's claims; none releases the pod.
-func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix, token []byte) {
+func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix) {
 	n.loop.dirty = true
 	if len(claims) == 0 {
 		n.spa.Release(pod)
@@ -221,7 +307,7 @@ func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix, token []byt
 	for i, p := range claims {
 		prefixes[i] = p.String()
 	}
-	n.spa.Claim(pod, prefixes, token)
+	n.spa.Claim(pod, prefixes, n.registry.token(pod))
 }
 
 // begin starts what follows from the configuration and the state file.
@@ -231,7 +317,7 @@ func (n *Node) begin(now time.Time) {
 	n.loop.stored = n.loop.incarnation
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {
-		n.authenticate(pod, n.loop.restored[pod], nil)
+		n.authenticate(pod, n.loop.restored[pod])
 	}
 	n.loop.restored = nil
 }

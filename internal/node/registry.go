@@ -94,6 +94,16 @@ func (r *registry) announce(s *session) []dmsc.ServicePrefix {
 	slices.SortFunc(s.services, func(a, b service) int {
 		return cmp.Or(a.Prefix.Prefix.Compare(b.Prefix.Prefix), cmp.Compare(a.Address, b.Address))
 	})
+	// A renewal or a new stream does not make an instance healthy.
+	for _, old := range r.sessions {
+		for _, w := range old.services {
+			for i := range s.services {
+				if v := &s.services[i]; v.Prefix.Prefix == w.Prefix.Prefix && v.Address == w.Address && v.unhealthySince.IsZero() {
+					v.unhealthySince = w.unhealthySince
+				}
+			}
+		}
+	}
 	r.sessions[s.id] = s
 	for _, old := range r.ordered() {
 		if old.id == s.id || old.pod != s.pod || old.expires.IsZero() {
@@ -191,9 +201,20 @@ func (r *registry) deadline(now time.Time) time.Time {
 	return d
 }
 
-// judge takes the SPA's verdict on a claim.
-func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) {
-	r.verdicts[claim{pod, prefix}] = v
+// judge takes the SPA's verdict on a claim, unless the pod has taken it back
+// meanwhile. It reports whether the claim is granted, or not, because of it.
+func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) bool {
+	c := claim{pod, prefix}
+	claimed := false
+	for _, s := range r.sessions {
+		claimed = claimed || s.pod == pod && s.announces(prefix)
+	}
+	if !claimed {
+		return false
+	}
+	changed := r.verdicts[c].granted != v.granted
+	r.verdicts[c] = v
+	return changed
 }
 
 // detected takes the result of a self-detection (draft §4.2(5)). It reports
@@ -226,6 +247,16 @@ func (r *registry) claims(pod string) []dmsc.ServicePrefix {
 	}
 	maps.DeleteFunc(r.verdicts, func(c claim, _ verdict) bool { return c.pod == pod && !set[c.prefix] })
 	return slices.SortedFunc(maps.Keys(set), dmsc.ServicePrefix.Compare)
+}
+
+// token is the newest that a pod has sent, nil for none.
+func (r *registry) token(pod string) (token []byte) {
+	for _, s := range r.ordered() {
+		if s.pod == pod && len(s.token) > 0 {
+			token = s.token
+		}
+	}
+	return token
 }
 
 // granted are the sessions' services that the SPA has approved, sorted by

@@ -183,11 +183,13 @@ func (r *registry) restore(s saved, now time.Time, newID func() uint64) (pods ma
 			sess.services = append(sess.services, service{
 				Prefix: v.Prefix, Address: v.Address, HealthPath: v.HealthPath, DetectPath: v.DetectPath,
 			})
+		}
+		r.sessions[sess.id] = sess
+		for _, v := range ss.Services {
 			if v.Granted {
 				r.judge(ss.Pod, v.Prefix.Prefix, verdict{granted: true})
 			}
 		}
-		r.sessions[sess.id] = sess
 		pods[ss.Pod] = r.claims(ss.Pod)
 	}
 	return pods

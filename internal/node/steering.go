@@ -19,7 +19,11 @@ func (n *Node) policyStatuses() []scsc.Status {
 	var out []scsc.Status
 	for _, policies := range [][]scsc.Policy{n.overlay.Active(), n.overlay.Transit()} {
 		for _, p := range policies {
-			out = append(out, scsc.Status{Term: term, Generation: generation, PolicyID: p.ID, State: state})
+			st := scsc.Status{Term: term, Generation: generation, PolicyID: p.ID, State: state}
+			if why, bad := n.loop.refused[p.ID]; bad {
+				st.State, st.Reason = scsc.Refused, why
+			}
+			out = append(out, st)
 		}
 	}
 	for _, s := range n.overlay.Suspended() {
