@@ -50,6 +50,7 @@ lint: ## gofmt, go vet and staticcheck
 	go vet -tags compose ./e2e/compose
 	@scripts/tools.sh staticcheck
 	.cache/bin/staticcheck ./...
+	.cache/bin/staticcheck -tags compose ./e2e/compose
 
 .PHONY: generate
 generate: ## lint the protos and generate their Go files

@@ -31,9 +31,10 @@ test_network() {
   local exports
   DMSC_COMPOSE=$(compose) || fail "no Compose works with this engine: install docker compose v2, or docker-compose 1.29.2 or newer"
   export DMSC_COMPOSE BOOTSTRAP_FOLDER=$1/bootstraps
-  exports=$(./images.sh)
+  exports=$(./images.sh) || fail "the images cannot be made"
   eval "$exports"
   echo "engine $(docker info --format '{{.ServerVersion}}'), $DMSC_COMPOSE $($DMSC_COMPOSE version --short)"
+  tested=yes
   go test -tags compose -count=1 -timeout 10m -v .
 }
 
@@ -65,6 +66,10 @@ fi
 
 work=$(mktemp -d -t dmsc-compose.XXXXXX)
 clean_up() {
+  if [[ -n ${tested:-} ]]; then # on an engine that goes on without us
+    $DMSC_COMPOSE -p dmsc-e2e down --volumes --remove-orphans --timeout 1 >/dev/null 2>&1 || true
+    docker image rm dmsc:e2e dmsc-envoy:e2e >/dev/null 2>&1 || true
+  fi
   rm -rf "$work"
   find /sys/fs/cgroup -depth -type d -path "*/$(basename "$work")*" -exec rmdir {} + 2>/dev/null || true
 }
