@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -55,11 +54,7 @@ func demoCommand() *cobra.Command {
 			if opts.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			err = demo.Run(cmd.Context(), opts)
-			if errors.Is(err, demo.ErrNothingToTell) {
-				return exit(exitUsage, err)
-			}
-			return exit(exitNo, err)
+			return exit(exitNo, demo.Run(cmd.Context(), opts))
 		},
 	}
 	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file (default: Figure 2)")

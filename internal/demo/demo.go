@@ -17,9 +17,6 @@ import (
 // about 65 MB.
 const MaxNodes = 30
 
-// ErrNothingToTell: the topology has no name that crosses a link.
-var ErrNothingToTell = errors.New("nothing to tell")
-
 // Options says what to run.
 type Options struct {
 	Topology *topology.Topology
@@ -47,11 +44,9 @@ spec:
 // Run tells the story. Without Once it then stays until ctx ends. The error
 // says which steps did not hold.
 func Run(ctx context.Context, o Options) error {
-	p, err := choose(o.Topology)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNothingToTell, err)
-	}
+	p, found := choose(o.Topology)
 	dir := o.Keep
+	var err error
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
 			return err
@@ -67,9 +62,12 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("start the network: %w", err)
 	}
-	s := &story{plan: p, net: net, report: r, opts: o, dir: dir}
-	err = s.tell(ctx)
-	if err == nil && !o.Once {
+	s := &story{plan: p, net: net, report: r, opts: o, rate: rate}
+	if len(o.Topology.Nodes) > largeNetwork {
+		s.rate = largeRate
+	}
+	err = s.tell(ctx, found)
+	if err == nil && !o.Once && found {
 		r.note("the network stays up until Ctrl-C; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
 		<-ctx.Done()
 	}

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -22,9 +21,10 @@ type plan struct {
 	slow    [2]dmsc.NodeID // a link on the path; zero when there is no way around any
 }
 
-// choose picks the best story a topology has to tell: replay-safe services
-// first, then paths without equal-cost branches, then the lowest names.
-func choose(t *topology.Topology) (plan, error) {
+// choose picks the best story a topology has to tell: what can lose a router
+// first, then what can avoid a link, then replay-safe services, then names that
+// cross a link at all, then the lowest names. Without pods there is none.
+func choose(t *topology.Topology) (plan, bool) {
 	ribs := compute(t)
 	var plans []plan
 	for _, n := range t.Nodes {
@@ -32,23 +32,23 @@ func choose(t *topology.Topology) (plan, error) {
 			continue
 		}
 		for _, e := range ribs[n.ID].Entries {
-			if e.Kind != rib.Announced || e.Local || e.Distance >= dmsc.LastResort {
+			if e.Kind != rib.Announced {
 				continue
 			}
 			plans = append(plans, planFor(t, ribs, n.ID, e))
 		}
 	}
 	if len(plans) == 0 {
-		return plan{}, fmt.Errorf("topology %s has no prefix that another gateway can ask for: give two SGs a path and one of them a pod", t.Name)
+		return plan{}, false
 	}
 	slices.SortStableFunc(plans, func(a, b plan) int { return cmp.Compare(b.score(), a.score()) })
-	return plans[0], nil
+	return plans[0], true
 }
 
 // score is higher for a plan with more to tell.
 func (p plan) score() int {
 	s := 0
-	for i, good := range []bool{p.safe, p.slow != [2]dmsc.NodeID{}, p.victim != ""} {
+	for i, good := range []bool{len(p.path) > 1, p.safe, p.slow != [2]dmsc.NodeID{}, p.victim != ""} {
 		if good {
 			s += 1 << i
 		}
@@ -65,7 +65,7 @@ func planFor(t *topology.Topology, ribs map[dmsc.NodeID]*rib.RIB, ingress dmsc.N
 		found := r.Lookup(e.Prefix.String())
 		return found != nil && found.Distance < dmsc.LastResort
 	}
-	for _, n := range p.path[1 : len(p.path)-1] {
+	for _, n := range p.path[min(1, len(p.path)-1) : len(p.path)-1] {
 		if p.victim == "" && !ribs[p.path[0]].Lookup(e.Prefix.String()).Group.ECMP() && reaches(without(t, func(l topology.Link) bool { return l.A == n || l.B == n })) {
 			p.victim = n
 		}

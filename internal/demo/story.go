@@ -16,8 +16,13 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 )
 
-// rate of the requests under which things are broken.
-const rate = 400
+// Requests per second under which things are broken. Each request is worked on
+// at every hop, so a large network on one machine gets fewer.
+const (
+	rate         = 400
+	largeRate    = 100
+	largeNetwork = 12
+)
 
 // story is one telling.
 type story struct {
@@ -25,15 +30,19 @@ type story struct {
 	net    *lab.Network
 	report *reporter
 	opts   Options
-	dir    string
+	rate   int
 }
 
 // tell goes through the steps. A step reports what it saw; the error is for
 // what keeps the story from going on.
-func (s *story) tell(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{
-		s.starts, s.announces, s.refuses, s.forwards, s.losesRouter, s.losesRouterAlone, s.slowsLink,
-	} {
+func (s *story) tell(ctx context.Context, found bool) error {
+	steps := []func(context.Context) error{s.starts, s.announces}
+	if found {
+		steps = append(steps, s.refuses, s.forwards, s.losesRouter, s.losesRouterAlone, s.slowsLink)
+	} else {
+		s.report.note("no pod, no request: the topology names no prefix")
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -177,7 +186,7 @@ func (s *story) losesRouter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tellLoss("killed", killed, report, "%s's agent and Envoy got SIGKILL under %d requests/s", s.victim, rate)
+	s.tellLoss("killed", killed, report, "%s's agent and Envoy got SIGKILL under %d requests/s", s.victim, s.rate)
 	return s.returns(ctx, "returned")
 }
 
@@ -230,7 +239,7 @@ func (s *story) underLoad(ctx context.Context, breakIt func() error, after time.
 
 func (s *story) load() *lab.Runner {
 	return lab.Load{
-		Address: s.net.Node(s.ingress).Ingress, RPS: rate,
+		Address: s.net.Node(s.ingress).Ingress, RPS: s.rate,
 		Header: http.Header{"Dmsc-Service-Prefix": {s.prefix.String()}},
 	}.Start()
 }
@@ -241,13 +250,14 @@ func (s *story) tellLoss(step string, at time.Time, r lab.Report, format string,
 	around := r.Between(at.Add(-100*time.Millisecond), at.Add(time.Second))
 	detour, found := r.First(at, func(x lab.Result) bool { return !strings.Contains(x.Via, "<"+string(s.victim)+">") })
 	ok := found && (len(r.Lost) == 0 || !s.safe && allInFlight(r, at))
-	values := map[string]any{"sent": r.Sent, "lost": len(r.Lost), "gap_ms": ms(around.Gap), "max_ms": ms(r.Max), "via": detour.Via}
-	text := fmt.Sprintf(format, args...)
+	values := map[string]any{"sent": r.Sent, "lost": len(r.Lost), "gap_ms": ms(around.Gap), "max_ms": ms(r.Max)}
+	way := "no answer on another path"
 	if found {
-		values["new_path_ms"] = ms(detour.End().Sub(at))
+		values["new_path_ms"], values["via"] = ms(detour.End().Sub(at)), detour.Via
+		way = fmt.Sprintf("first answer on the new path after %.0f ms: %s", ms(detour.End().Sub(at)), detour.Via)
 	}
-	s.report.say(step, ok, values, "%s: %d of %d lost, longest gap %.0f ms, first answer on the new path after %.0f ms: %s%s",
-		text, len(r.Lost), r.Sent, ms(around.Gap), ms(detour.End().Sub(at)), detour.Via, lostText(r))
+	s.report.say(step, ok, values, "%s: %d of %d lost, longest gap %.0f ms, %s%s",
+		fmt.Sprintf(format, args...), len(r.Lost), r.Sent, ms(around.Gap), way, lostText(r))
 }
 
 // allInFlight reports whether every lost request had been sent before the
