@@ -35,19 +35,21 @@ func (e probed) apply(n *Node, now time.Time) {
 	n.instance.Step(now, linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT})
 }
 
-// selfProbed: our own Envoy serves a FIB, or does not.
-type selfProbed struct{ up bool }
+// selfProbed: our own Envoy serves a FIB, or does not. Silent means that it
+// said nothing in time, which a busy machine can cause too.
+type selfProbed struct{ up, silent bool }
+
+// selfSilences in a row are taken for the end of our Envoy.
+const selfSilences = 3
 
 func (e selfProbed) apply(n *Node, now time.Time) {
 	l := &n.loop
-	switch {
-	case e.up:
-		l.selfMisses = 0
-	case l.dataPlane && l.envoyStreams > 0 && l.selfMisses == 0:
-		// Its xDS stream stands: one slow answer is no proof of its end.
-		l.selfMisses++
-		kick(n.kickSelf)
-		return
+	if e.silent {
+		if l.selfSilent++; l.selfSilent < selfSilences {
+			return
+		}
+	} else {
+		l.selfSilent = 0
 	}
 	if e.up != l.dataPlane {
 		n.log.Info("data plane", "up", e.up)
@@ -130,6 +132,7 @@ type policiesArrived struct{ set scsc.PolicySet }
 
 func (e policiesArrived) apply(n *Node, now time.Time) {
 	if n.overlay.Apply(now, e.set) {
+		n.loop.policySet, n.loop.dirty = e.set, true
 		n.loop.unverified = true
 		n.log.Info("policies", "term", e.set.Term, "generation", e.set.Generation, "policies", len(e.set.Policies))
 	}
@@ -175,11 +178,9 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	switch e.Kind {
 	case xds.Connected:
 		n.log.Info("envoy connected")
-		n.loop.envoyStreams = e.Streams
 		kick(n.kickSelf)
 	case xds.Disconnected:
 		n.log.Warn("envoy disconnected")
-		n.loop.envoyStreams = e.Streams
 		if e.Streams == 0 {
 			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again
 		}

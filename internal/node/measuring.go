@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/measure"
@@ -49,7 +50,7 @@ func (n *Node) watchSelf(ctx context.Context) error {
 		id, _, err := measure.ProbeSelf(ask, n.cfg.Envoy.Fabric)
 		cancel()
 		up := err == nil && id == n.cfg.Node
-		n.deliver(selfProbed{up})
+		n.deliver(selfProbed{up: up, silent: errors.Is(err, context.DeadlineExceeded)})
 		if up {
 			timer.Reset(selfWatch)
 		} else {

@@ -119,6 +119,11 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.wire()
 	n.loop.restored = n.registry.restore(s, now, n.sessionID)
+	if left := s.PoliciesUntil.Sub(now); left > 0 {
+		s.Policies.TTL = left
+		n.overlay.Apply(now, s.Policies)
+		n.loop.policySet, n.loop.unverified = s.Policies, true
+	}
 	return n, nil
 }
 

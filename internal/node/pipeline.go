@@ -26,7 +26,7 @@ type loopState struct {
 	dirty               bool // the registry changed since the last turn
 
 	dataPlane, dataPlaneKnown bool
-	envoyStreams, selfMisses  int
+	selfSilent                int
 	announcedPrefixes         []linkstate.Prefix
 	services                  []translator.Service
 	unverified                bool // policies came or went since the LSDB was asked about them
@@ -45,7 +45,8 @@ type loopState struct {
 	nextReport time.Time
 	windows    map[linkstate.LinkKey]*measure.Window
 	rates      map[linkstate.LinkKey]measure.Rate
-	reported   []scsc.Status // of policies, as last told to the SCSC
+	reported   []scsc.Status  // of policies, as last told to the SCSC
+	policySet  scsc.PolicySet // the newest one, for the state file
 }
 
 // listener is an open announcement stream and what it was told last.
@@ -267,6 +268,7 @@ func (n *Node) answer(now time.Time) {
 		n.loop.dirty = false
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
+		s.Policies, s.PoliciesUntil = n.loop.policySet, n.overlay.Deadline()
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/scsc"
 )
 
 // stateFile is what a node keeps over a restart: its incarnation and what its
@@ -29,6 +30,9 @@ type stateFile struct {
 type saved struct {
 	Incarnation uint64         `json:"incarnation"`
 	Sessions    []savedSession `json:"sessions"`
+	// Policies steer on while the SCSC is away, until their TTL has run out.
+	Policies      scsc.PolicySet `json:"policies"`
+	PoliciesUntil time.Time      `json:"policies_until"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
 }
