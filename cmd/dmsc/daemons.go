@@ -22,6 +22,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/observer"
+	"github.com/dmsc-mesh/dmsc/internal/serve"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
@@ -158,11 +159,11 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 // serveDaemon serves a gRPC server and the health listener, and runs the rest,
 // until ctx ends or one of them fails.
 func serveDaemon(ctx context.Context, what string, log *slog.Logger, s *grpc.Server, addr, healthAddr string, a admin.Config, run ...func(context.Context) error) error {
-	l, err := admin.Listen(addr)
+	l, err := serve.Listen(addr)
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("%s: listen: %w", what, err))
 	}
-	h, err := admin.Listen(healthAddr)
+	h, err := serve.Listen(healthAddr)
 	if err != nil {
 		l.Close()
 		return exit(exitUsage, fmt.Errorf("%s: health: %w", what, err))
@@ -171,17 +172,7 @@ func serveDaemon(ctx context.Context, what string, log *slog.Logger, s *grpc.Ser
 	reflection.Register(s)
 	log.Info("serving", "service", what, "listen", l.Addr().String(), "health", h.Addr().String())
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := s.Serve(l); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("serve %s: %w", what, err)
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		s.Stop()
-		return nil
-	})
+	g.Go(func() error { return serve.GRPC(ctx, what, s, l) })
 	g.Go(func() error { return admin.Serve(ctx, h, a) })
 	for _, r := range run {
 		g.Go(func() error { return r(ctx) })

@@ -20,6 +20,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/measure"
+	"github.com/dmsc-mesh/dmsc/internal/serve"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -94,7 +95,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		{"peering", cfg.Listen.Peering, &n.listeners.peering},
 		{"health", cfg.Listen.Health, &n.listeners.health},
 	} {
-		if *l.at, err = admin.Listen(l.addr); err != nil {
+		if *l.at, err = serve.Listen(l.addr); err != nil {
 			return nil, fmt.Errorf("listen.%s: %w", l.what, err)
 		}
 	}
@@ -178,9 +179,9 @@ func (n *Node) Run(ctx context.Context) error {
 		healthpb.RegisterHealthServer(s, health.NewServer())
 		reflection.Register(s)
 	}
-	serve(g, ctx, "api", api, n.listeners.api)
-	serve(g, ctx, "peering", peer, n.listeners.peering)
-	serve(g, ctx, "xds", ads, n.listeners.xds)
+	g.Go(func() error { return serve.GRPC(ctx, "api", api, n.listeners.api) })
+	g.Go(func() error { return serve.GRPC(ctx, "peering", peer, n.listeners.peering) })
+	g.Go(func() error { return serve.GRPC(ctx, "xds", ads, n.listeners.xds) })
 
 	g.Go(func() error { return admin.Serve(ctx, n.listeners.health, n.adminConfig()) })
 	g.Go(func() error { return n.state.run(ctx) })
@@ -204,22 +205,6 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// serve runs a gRPC server until ctx ends. Stop, not GracefulStop: the streams
-// here last as long as their clients.
-func serve(g *errgroup.Group, ctx context.Context, what string, s *grpc.Server, l net.Listener) {
-	g.Go(func() error {
-		if err := s.Serve(l); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("serve %s: %w", what, err)
-		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		s.Stop()
-		return nil
-	})
 }
 
 // runLoop is the one owner of the node's state.
