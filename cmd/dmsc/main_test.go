@@ -25,12 +25,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 //
 //	file <name>     writes a file
 //	script <name>   writes an executable file
-//	run [key=value] runs each line, with environment variables; a line of stderr
-//	                begins with "! ", an exit code other than 0 ends it. REPO is
-//	                the top of this repository, BUSY an address in use
+//	run [key=value] runs each line; environment variables stay set. A line of
+//	                stderr begins with "! ", an exit code other than 0 ends it.
+//	                REPO is the top of this repository, BUSY an address in use,
+//	                HERE the folder
 //	ls              lists all files of the folder
-//
-// The folder is printed as HERE.
 //
 // Nothing that a run is refused for may have started anything: the transcripts
 // show it with ls, and the goroutines of the process are checked at the end.

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+)
+
+// An Envoy with listeners of its own keeps them, and becomes a gateway, when it
+// is started with the sample overlay.
+func TestOverlayMakesAnExistingEnvoyAGateway(t *testing.T) {
+	envoy := findEnvoy(t)
+	dir := shortTempDir(t)
+	ports, err := lab.HoldPorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		t.Cleanup(func() { p.Close() })
+	}
+	own, ingress, fabric := ports[0].Addr(), ports[1].Addr(), ports[2].Addr()
+	existing := fmt.Sprintf(`
+node: {id: "edge-7", cluster: "edge"}
+admin: {address: {pipe: {path: %q}}}
+static_resources:
+  listeners:
+    - name: "own"
+      address: {socket_address: {address: "127.0.0.1", port_value: %d}}
+      filter_chains:
+        - filters:
+            - name: "own"
+              typed_config:
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config"
+                response: {inline_string: "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown"}
+`, dir+"/admin.sock", ports[0].Number)
+	writeFile(t, dir+"/existing.yaml", existing, 0o644)
+	sample, err := os.ReadFile("../../envoy-configs/overlay-existing-envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := strings.ReplaceAll(string(sample), "/var/lib/dmsc/sg-1", dir)
+	if overlay == string(sample) {
+		t.Fatal("the overlay no longer names the agent's default socket")
+	}
+
+	f := start(t, "node", "--set", "node=sg-1", "--set", "role=SG", "--set", "state_dir="+dir, "--set", "log.format=json",
+		"--set", "listen.api=127.0.0.1:0", "--set", "listen.peering=127.0.0.1:0", "--set", "listen.health=127.0.0.1:0",
+		"--set", "envoy.ingress="+ingress, "--set", "envoy.fabric="+fabric).logged(t, "node is up")
+	g := lab.NewGroup()
+	t.Cleanup(func() {
+		if err := g.Stop(10 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err = lab.StartEnvoy(ctx, g, lab.EnvoyConfig{
+		Name: "existing", Binary: envoy, Bootstrap: dir + "/existing.yaml", Admin: dir + "/admin.sock", Log: dir + "/envoy.log",
+		Args: []string{"--config-yaml", overlay},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = lab.Until(ctx, "the existing Envoy is no gateway", func(ctx context.Context) error {
+		var status struct {
+			Ready bool `json:"ready"`
+		}
+		body := page(t, f["health"], "/api/v1/status")
+		if err := json.Unmarshal([]byte(body), &status); err != nil || !status.Ready {
+			return fmt.Errorf("%v %s", err, body)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	if code, body := get(t, c, own, "a/1"); code != http.StatusOK || body != "own" {
+		t.Errorf("its own listener answers %d %q", code, body)
+	}
+	if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
+		t.Errorf("the ingress answers %d %q", code, body)
+	}
+}
