@@ -1,0 +1,54 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+)
+
+// The story is the README's promise: every line of it is asserted.
+func TestTheStoryOfFigure2HoldsOnRealEnvoys(t *testing.T) {
+	envoy, err := envoybin.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(t.TempDir(), "dmsc")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/dmsc").CombinedOutput(); err != nil {
+		t.Fatalf("build dmsc: %v\n%s", err, out)
+	}
+	var out bytes.Buffer
+	err = Run(t.Context(), Options{
+		Topology: topology.Figure2(), Binary: binary, Envoy: envoy, Once: true, JSON: true, Out: &out,
+	})
+	seen := map[string]bool{}
+	for line := range bytes.Lines(out.Bytes()) {
+		var s Step
+		if err := json.Unmarshal(line, &s); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		t.Logf("%6.2f s  %s  %v", s.At, s.Step, s.Values)
+		seen[s.Step] = true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"converged", "announced", "refused", "path", "killed", "returned", "killed_alone", "returned_alone", "slowed", "steered", "healed"} {
+		if !seen[step] {
+			t.Errorf("the story leaves %q out", step)
+		}
+	}
+}
+
+func TestRoundingIsForPeople(t *testing.T) {
+	for d, want := range map[time.Duration]float64{1234567 * time.Nanosecond: 1.2, 80 * time.Millisecond: 80, 0: 0} {
+		if got := ms(d); got != want {
+			t.Errorf("ms(%v) = %v, want %v", d, got, want)
+		}
+	}
+}
