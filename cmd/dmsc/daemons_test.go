@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/lab"
 )
 
 // terminal keeps what a command prints, for others to wait for.
@@ -183,15 +186,31 @@ func TestAnnounceStaysWhileAnyPrefixIsGrantedAndWithdrawsOnCtrlC(t *testing.T) {
 	r := start(t, "announce", "a/1,b/1", "--pod", "pod-1", "--port", "8080", "--gateway", gateway)
 	r.stdout.wait(t, "a/1 announced at sg-1\n")
 	r.stdout.wait(t, "b/1 denied at sg-1: ")
-	if body := page(t, health, "/api/v1/lsdb"); !strings.Contains(body, `"a/1"`) || strings.Contains(body, `"b/1"`) {
-		t.Errorf("the LSDB has not a/1 alone:\n%s", body)
+	// The pod is told a moment before the pages are.
+	eventually(t, health, "/api/v1/lsdb", func(body string) bool { return strings.Contains(body, `"a/1"`) })
+	if body := page(t, health, "/api/v1/lsdb"); strings.Contains(body, `"b/1"`) {
+		t.Errorf("the LSDB has b/1:\n%s", body)
 	}
 	r.interrupt()
 	if code := r.exit(t); code != 0 || r.stderr.String() != "" {
 		t.Errorf("exit %d\n%s", code, r.stderr)
 	}
-	if body := page(t, health, "/api/v1/status"); !strings.Contains(body, `"pods": []`) {
-		t.Errorf("the gateway still has pods:\n%s", body)
+	eventually(t, health, "/api/v1/status", func(body string) bool { return strings.Contains(body, `"pods": []`) })
+}
+
+// eventually waits until a page is as it should be.
+func eventually(t *testing.T, addr, path string, ok func(body string) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := lab.Until(ctx, path+" is not as it should be", func(context.Context) error {
+		if body := page(t, addr, path); !ok(body) {
+			return errors.New(body)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -236,6 +255,7 @@ func TestPagesAreLowerSnakeCase(t *testing.T) {
 	spa, spaHealth := startSPA(t, "    - {holder: pod-1, prefix: a/1}\n")
 	gateway, nodeHealth := startNode(t, spa)
 	start(t, "announce", "a/1", "--pod", "pod-1", "--port", "8080", "--gateway", gateway).stdout.wait(t, "a/1 announced at sg-1\n")
+	eventually(t, nodeHealth, "/api/v1/lsdb", func(body string) bool { return strings.Contains(body, `"a/1"`) })
 	scsc := start(t, "scsc", "--set", "state_dir="+shortTempDir(t), "--set", "observe="+nobody(t), "--set", "log.format=json",
 		"--set", "listen=127.0.0.1:0", "--set", "health=127.0.0.1:0").logged(t, "serving")
 	for addr, paths := range map[string][]string{
