@@ -60,7 +60,7 @@ func checkSegment(seg string) error {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '~' || c == '.' {
 			continue
 		}
-		return fmt.Errorf("has the character %q, allowed are a-z 0-9 - _ ~ .", rune(c))
+		return fmt.Errorf("has the character %q; the allowed ones are . - _ ~ 0-9 a-z", rune(c))
 	}
 	return nil
 }

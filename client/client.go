@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -87,7 +88,8 @@ func Announce(ctx context.Context, cfg Config) error {
 	if opts == nil {
 		opts = []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	}
-	conn, err := grpc.NewClient(cfg.Gateway, opts...)
+	// Not every resolver answers for the name's service config.
+	conn, err := grpc.NewClient(cfg.Gateway, append(slices.Clip(opts), grpc.WithDisableServiceConfig())...)
 	if err != nil {
 		return fmt.Errorf("announce at %s: %w", cfg.Gateway, err)
 	}

@@ -49,6 +49,7 @@ type adjacency struct {
 	rtt      time.Duration
 	holdEnds time.Time
 	degraded bool // held, and the topology has changed meanwhile
+	resumed  bool // held, because we have restarted and not the far end
 
 	// What is announced of the link besides its configuration.
 	quality SetQuality
@@ -117,7 +118,7 @@ func (i *Instance) setState(a *adjacency, s AdjacencyState) {
 		i.moved = true
 	}
 	if s != StateHeld {
-		a.degraded = false
+		a.degraded, a.resumed = false, false
 	}
 	a.state, a.since = s, i.now
 	if s == StateSynced && !a.alive {

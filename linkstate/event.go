@@ -225,7 +225,10 @@ type Adjacency struct {
 	// Data is the neighbour's data address on this link ("" until heard).
 	Data string
 	// Alive: the data path answered its last probes.
-	Alive   bool
+	Alive bool
+	// Resumed: held because this node has restarted, as far as is known not
+	// the neighbour.
+	Resumed bool
 	RTT     time.Duration // smoothed; 0 = none yet
 	Since   time.Time     // of State
 	Pending int           // records waiting to be sent or acknowledged

@@ -110,6 +110,7 @@ func (i *Instance) resumeHeld() {
 	for _, a := range i.order {
 		if a.state < StateFull && i.usable(a) && i.advertisedBy(a) {
 			i.hold(a)
+			a.resumed = true
 		}
 	}
 }

@@ -90,6 +90,7 @@ func (c *Client) wake() {
 // away is no error: it is tried again after 0.1 to 10 s.
 func (c *Client) Run(ctx context.Context) error {
 	opts := append([]grpc.DialOption{
+		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: maxBackoff},

@@ -150,7 +150,7 @@ func (c *Client) tell(away bool) {
 // there at all.
 func (c *Client) session(ctx context.Context, addr string) (served bool, err error) {
 	// The keepalive finds an SPA that is gone without a word.
-	options := append([]grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second})}, c.cfg.Dial...)
+	options := append([]grpc.DialOption{grpc.WithDisableServiceConfig(), grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second})}, c.cfg.Dial...)
 	conn, err := grpc.NewClient(addr, options...)
 	if err != nil {
 		return false, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
@@ -67,9 +68,9 @@ func openState(dir string, now time.Time, log *slog.Logger) (*stateFile, saved, 
 	path := filepath.Join(dir, "node.db")
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, saved{}, fmt.Errorf("open state file %s: another process holds it; is this node already running?", path)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		aside := fmt.Sprintf("%s.broken-%d", path, now.Unix())
 		log.Error("state file is broken and set aside; starting without it", "path", path, "aside", aside, "err", err)
 		if err := os.Rename(path, aside); err != nil {

@@ -381,7 +381,7 @@ func (s *Scene) doAdjacency(a *arguments, out *strings.Builder) {
 			for _, f := range []struct {
 				on   bool
 				name string
-			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
+			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.Resumed, "resumed"}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
 				if f.on {
 					fmt.Fprintf(out, " %s", f.name)
 				}

@@ -13,11 +13,11 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
-// Redialling: at once, then after 50 ms doubling to 1 s. A stream that was up
+// Redialling: at once, then after 50 ms doubling to 250 ms. A stream that was up
 // for settled starts anew; a shorter one was refused or is flapping.
 const (
 	firstDelay = 50 * time.Millisecond
-	lastDelay  = time.Second
+	lastDelay  = 250 * time.Millisecond
 	settled    = time.Second
 )
 

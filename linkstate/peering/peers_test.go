@@ -39,7 +39,6 @@ type end struct {
 	node   dmsc.NodeID
 	addr   string
 	events chan linkstate.Event
-	hold   chan struct{} // non-nil: Deliver waits for it
 }
 
 func start(t *testing.T, node dmsc.NodeID, change ...func(*Config)) *end {

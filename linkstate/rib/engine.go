@@ -187,10 +187,12 @@ func (e *Engine) linkKey(a spf.Arc) linkstate.LinkKey {
 	return linkstate.LinkKey{Remote: e.graph.ID(a.To), ID: a.ID}
 }
 
+// heldLinks are the links to neighbours that restart. After a restart of this
+// node they are not: it has to compute what its Envoy still holds.
 func heldLinks(v *linkstate.View) []linkstate.LinkKey {
 	var held []linkstate.LinkKey
 	for _, a := range v.Adjacencies {
-		if a.State == linkstate.StateHeld {
+		if a.State == linkstate.StateHeld && !a.Resumed {
 			held = append(held, a.LinkKey)
 		}
 	}

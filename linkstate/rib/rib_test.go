@@ -24,6 +24,7 @@ import (
 //	drain sr-1                  transit only as a last resort, as every sg-*
 //	algorithm sr-1 1
 //	held sr-1                   the root's link 0 to sr-1 is held
+//	resumed                     held links are so because the root has restarted
 //	remove sr-1
 //
 //	rib root=sg-1 [nodes]       entries, with dmsc/node/<id> only on request

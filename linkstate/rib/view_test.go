@@ -18,6 +18,7 @@ type network struct {
 	nodes    map[dmsc.NodeID]*linkstate.NodeLSA
 	prefixes map[dmsc.NodeID][]linkstate.Prefix
 	held     []linkstate.LinkKey
+	resumed  bool // and it is the root that has restarted
 }
 
 func newNetwork() *network {
@@ -79,7 +80,7 @@ func (n *network) view(root dmsc.NodeID) *linkstate.View {
 	for _, l := range n.node(root).Links {
 		a := linkstate.Adjacency{LinkConfig: linkstate.LinkConfig{LinkKey: linkstate.LinkKey{Remote: l.Remote, ID: l.ID}}, State: linkstate.StateFull}
 		if slices.Contains(n.held, a.LinkKey) {
-			a.State = linkstate.StateHeld
+			a.State, a.Resumed = linkstate.StateHeld, n.resumed
 		}
 		v.Adjacencies = append(v.Adjacencies, a)
 	}
@@ -139,6 +140,8 @@ func (n *network) apply(t *testing.T, line string) {
 		delete(n.nodes, id(1))
 	case "held":
 		n.held = append(n.held, linkstate.LinkKey{Remote: id(1), ID: "0"})
+	case "resumed":
+		n.resumed = true
 	default:
 		t.Fatalf("unknown line %q", line)
 	}
