@@ -201,7 +201,8 @@ func (n *Node) steer(ch linkstate.Change) bool {
 }
 
 // publish translates the node's state for its Envoy. After a start it waits
-// until the LSDB is complete: Envoy keeps the FIB it has meanwhile.
+// until the LSDB is complete and every link that counts has an address: Envoy
+// keeps the FIB it has meanwhile.
 //
 // It reports whether a translation was made.
 func (n *Node) publish(changed bool, now time.Time) bool {
@@ -214,7 +215,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	}
 	if !n.loop.publishedOnce {
 		n.loop.publishAt = n.started.Add(publishLimit)
-		if !(view.Synced && n.loop.dataPlaneKnown) && now.Before(n.loop.publishAt) {
+		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
 			return false
 		}
 		n.loop.publishAt = time.Time{}
@@ -239,6 +240,14 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	}
 	n.loop.published = version
 	return true
+}
+
+// addressed reports whether the data address of every advertised link is known.
+// One that a restart has resumed gets it with its stream.
+func addressed(v *linkstate.View) bool {
+	return !slices.ContainsFunc(v.Adjacencies, func(a linkstate.Adjacency) bool {
+		return a.Advertised() && !a.Observer && a.Data == ""
+	})
 }
 
 // neighbours are the far ends of our links as the translator wants them.
