@@ -43,7 +43,7 @@ type loopState struct {
 
 	plan       scsc.Plan
 	nextReport time.Time
-	windows    map[linkstate.LinkKey]*measure.Window
+	qualities  map[linkstate.LinkKey]*quality
 	rates      map[linkstate.LinkKey]measure.Rate
 	reported   []scsc.Status  // of policies, as last told to the SCSC
 	policySet  scsc.PolicySet // the newest one, for the state file
@@ -143,7 +143,8 @@ func (n *Node) retire(now time.Time) bool {
 		return slices.ContainsFunc(n.rib.Groups, func(g *rib.Group) bool { return g.Name == name })
 	}
 	if n.loop.groupsOf != n.rib {
-		if last := n.loop.groupsOf; last != nil {
+		// What was computed before the first publication, Envoy has never had.
+		if last := n.loop.groupsOf; last != nil && n.loop.publishedOnce {
 			for _, g := range last.Groups {
 				n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return r.Name == g.Name })
 				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
@@ -324,7 +325,7 @@ func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix) {
 // begin starts what follows from the configuration and the state file.
 func (n *Node) begin(now time.Time) {
 	n.loop.listeners = map[uint64]*listener{}
-	n.loop.windows = map[linkstate.LinkKey]*measure.Window{}
+	n.loop.qualities = map[linkstate.LinkKey]*quality{}
 	n.loop.stored = n.loop.incarnation
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {
