@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/observer"
 	"github.com/dmsc-mesh/dmsc/internal/serve"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
@@ -136,8 +138,13 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))
 	}
+	var observing atomic.Bool
 	o, err := observer.New(observer.Config{
-		Node: cfg.Node, Domain: cfg.Domain, Addresses: cfg.Observe, OnView: s.UpdateLSDB, Log: log,
+		Node: cfg.Node, Domain: cfg.Domain, Addresses: cfg.Observe, Log: log,
+		OnView: func(v *linkstate.View) {
+			observing.Store(true)
+			s.UpdateLSDB(v)
+		},
 	})
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))
@@ -147,6 +154,12 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 	log.Info("scsc starts", "term", term)
 	return serveDaemon(ctx, "scsc", log, g, cfg.Listen, cfg.Health, admin.Config{
 		Metrics: admin.NewMetrics(),
+		Ready: func() []admin.Check {
+			if !observing.Load() {
+				return []admin.Check{{Name: "lsdb", Detail: fmt.Sprintf("none of %v has sent its database yet", cfg.Observe)}}
+			}
+			return []admin.Check{{Name: "lsdb", OK: true, Detail: "observed"}}
+		},
 		JSON: map[string]func() any{
 			"/api/v1/policies": rows(s.Tables().Policies, policyPage),
 			"/api/v1/nodes":    rows(s.Tables().Nodes, nodePage),

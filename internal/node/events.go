@@ -27,11 +27,7 @@ func (e protocol) apply(n *Node, now time.Time) { n.instance.Step(now, e.Event) 
 type probed measure.Result
 
 func (e probed) apply(n *Node, now time.Time) {
-	if e.OK {
-		n.window(e.Link).Add(now, e.RTT, e.Cold)
-	} else {
-		n.window(e.Link).AddLost(now)
-	}
+	n.quality(e.Link).probed(now, measure.Result(e))
 	n.instance.Step(now, linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT})
 }
 
@@ -190,7 +186,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())
-		n.log.Error("envoy refused a configuration and keeps the last good one; see /api/v1/xds",
+		n.log.Error("envoy refused a configuration and keeps the last good one; see /api/v1/status",
 			"type_url", e.Nack.Type.String(), "version", e.Nack.Version, "resources", e.Nack.Resources, "err", e.Nack.Message)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/measure"
@@ -105,21 +106,63 @@ func (n *Node) clusterLinks(cluster string) []linkstate.LinkKey {
 	return out
 }
 
-// window keeps the probes of a link for reports: long enough for a few samples
-// of the class, short enough to show a fault within seconds.
-func (n *Node) window(link linkstate.LinkKey) *measure.Window {
-	w := n.loop.windows[link]
-	if w == nil {
-		span := 2 * time.Second
+// quality is what is measured of one link. Loss is of a living link: one that
+// never answered, or has died, has no quality.
+type quality struct {
+	window measure.Window
+	living bool
+	misses int // in a row
+	said   linkstate.SetQuality
+	saidAt time.Time
+}
+
+// deadMisses in a row end a link's life (design §4).
+const deadMisses = 3
+
+func (q *quality) probed(now time.Time, r measure.Result) {
+	if r.OK {
+		q.living, q.misses = true, 0
+		q.window.Add(now, r.RTT, r.Cold)
+		return
+	}
+	if q.misses++; q.misses >= deadMisses {
+		q.living, q.window = false, measure.Window{Span: q.window.Span}
+	}
+	if q.living {
+		q.window.AddLost(now)
+	}
+}
+
+// How much a measured value must change to be flooded, and how long it rests
+// then (RFC 8570 §6 asks for a filter).
+const (
+	floodDelayShare = 0.1
+	floodDelay      = time.Millisecond
+	floodLoss       = 0.01
+	floodRest       = 30 * time.Second
+)
+
+// news reports whether the measured values are worth flooding.
+func (q *quality) news(now time.Time, s linkstate.SetQuality) bool {
+	moved := (s.Delay - q.said.Delay).Abs()
+	return (q.saidAt.IsZero() || now.Sub(q.saidAt) >= floodRest) &&
+		(moved >= floodDelay && moved.Seconds() >= floodDelayShare*q.said.Delay.Seconds() || math.Abs(s.Loss-q.said.Loss) >= floodLoss)
+}
+
+// quality of a link: its window is long enough for a few samples of the class,
+// and short enough to show a fault within seconds.
+func (n *Node) quality(link linkstate.LinkKey) *quality {
+	q := n.loop.qualities[link]
+	if q == nil {
+		q = &quality{window: measure.Window{Span: 2 * time.Second}}
 		for _, l := range n.cfg.Links {
 			if linkKey(l) == link {
-				span = max(span, 10*l.Class.ProbeInterval())
+				q.window.Span = max(q.window.Span, 10*l.Class.ProbeInterval())
 			}
 		}
-		w = &measure.Window{Span: span}
-		n.loop.windows[link] = w
+		n.loop.qualities[link] = q
 	}
-	return w
+	return q
 }
 
 // report tells the SCSC what was measured (draft §5(3)).
@@ -130,7 +173,8 @@ func (n *Node) report(now time.Time) {
 	t := scsc.Telemetry{Window: n.loop.plan.Every()}
 	for _, l := range n.cfg.Links {
 		key := linkKey(l)
-		q := n.window(key).Quality(now)
+		measured := n.quality(key)
+		q := measured.window.Quality(now)
 		if q.Probes == 0 {
 			continue
 		}
@@ -139,6 +183,14 @@ func (n *Node) report(now time.Time) {
 			Link: key, Probes: q.Probes, Lost: q.Lost, RTTMin: q.Min, RTTMedian: q.Median, RTTP95: q.P95, Jitter: q.Jitter / 2,
 			SentBPS: rate.Sent, ReceivedBPS: rate.Received, CapacityBPS: l.Capacity,
 		})
+		flooded := linkstate.SetQuality{
+			Link: key, Delay: q.Median / 2, Jitter: q.Jitter / 2, Loss: float64(q.Lost) / float64(q.Probes),
+			Capacity: l.Capacity, Available: l.Capacity - min(l.Capacity, max(rate.Sent, rate.Received)),
+		}
+		if measured.news(now, flooded) {
+			measured.said, measured.saidAt = flooded, now
+			n.instance.Step(now, flooded)
+		}
 	}
 	for _, d := range n.detector.Detections() {
 		t.Services = append(t.Services, scsc.ServiceReport{

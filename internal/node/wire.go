@@ -1,6 +1,11 @@
 package node
 
 import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
@@ -8,8 +13,6 @@ import (
 	"github.com/dmsc-mesh/dmsc/spa"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // wire makes the edges; each one only posts events.
@@ -37,8 +40,16 @@ func (n *Node) wire() {
 		OnAway:     func(away bool) { n.deliver(spaAway{away}) },
 	})
 	if len(cfg.SCSC.Addresses) > 0 {
+		// One after the other is tried until one answers.
+		centres := manual.NewBuilderWithScheme("dmsc")
+		var state resolver.State
+		for _, a := range cfg.SCSC.Addresses {
+			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: a}}})
+		}
+		centres.InitialState(state)
 		n.scsc = scsc.NewClient(scsc.ClientConfig{
-			Target: cfg.SCSC.Addresses[0], Dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, Node: cfg.Node, Domain: cfg.Domain, Logger: n.log,
+			Target: centres.Scheme() + ":///scsc", Node: cfg.Node, Domain: cfg.Domain, Logger: n.log,
+			Dial:        []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(centres)},
 			OnConnected: func(up bool) { n.deliver(scscConnected{up}) },
 			OnPlan:      func(p scsc.Plan) { n.deliver(planArrived{p}) },
 			OnPolicies:  func(s scsc.PolicySet) { n.deliver(policiesArrived{s}) },
