@@ -69,7 +69,7 @@ type Node struct {
 	Agent         *Daemon
 	Envoy         *Envoy
 	Dir           string
-	peering       string
+	Peering       string // where neighbours dial the agent
 }
 
 // Link is one link with its relays: of the control stream, and of the data
@@ -132,7 +132,7 @@ func (n *Network) plan(context.Context) error {
 		if err != nil {
 			return err
 		}
-		nd := &Node{Node: tn, Dir: filepath.Join(n.opts.Dir, string(tn.ID)), peering: p[1]}
+		nd := &Node{Node: tn, Dir: filepath.Join(n.opts.Dir, string(tn.ID)), Peering: p[1]}
 		nd.Fabric = p[0]
 		nd.Probe = "unix://" + filepath.Join(nd.Dir, "probe.sock")
 		nd.Admin = "unix://" + filepath.Join(nd.Dir, "admin.sock")
@@ -151,7 +151,7 @@ func (n *Network) plan(context.Context) error {
 			continue // declared by one end alone: no link
 		}
 		l := &Link{Link: tl}
-		dialled := n.nodes[max(tl.A, tl.B)].peering
+		dialled := n.nodes[max(tl.A, tl.B)].Peering
 		for _, r := range []struct {
 			at     **Relay
 			target string
@@ -200,12 +200,12 @@ func (n *Network) startCentres(context.Context) error {
 	var observe []string
 	for _, tn := range n.opts.Topology.Nodes {
 		if tn.Role == dmsc.RoleSR || len(n.opts.Topology.Nodes) <= 2 {
-			observe = append(observe, n.nodes[tn.ID].peering)
+			observe = append(observe, n.nodes[tn.ID].Peering)
 		}
 	}
 	if len(observe) == 0 {
 		for _, nd := range n.nodes {
-			observe = append(observe, nd.peering)
+			observe = append(observe, nd.Peering)
 		}
 	}
 	if len(observe) > 3 {
@@ -268,7 +268,7 @@ func (n *Network) writeNode(nd *Node) error {
 	cfg := map[string]any{
 		"node": string(nd.ID), "domain": n.domain(), "role": nd.Role.String(), "transit": nd.Transit, "state_dir": filepath.Join(nd.Dir, "state"),
 		"listen": map[string]any{
-			"api": nd.Agent.Listen, "xds": "unix://" + filepath.Join(nd.Dir, "xds.sock"), "peering": nd.peering, "health": nd.Agent.Health,
+			"api": nd.Agent.Listen, "xds": "unix://" + filepath.Join(nd.Dir, "xds.sock"), "peering": nd.Peering, "health": nd.Agent.Health,
 		},
 		"links":      links,
 		"spa":        map[string]any{"addresses": []string{n.SPA.Listen}},

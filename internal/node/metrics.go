@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 )
 
 // metrics of one agent. Labels are codes and types of ours, never a prefix.
@@ -41,3 +42,19 @@ func (m *metrics) verdict(granted bool) {
 
 func (m *metrics) alarm(code string)   { m.alarms.WithLabelValues(code).Inc() }
 func (m *metrics) nack(typeURL string) { m.nacks.WithLabelValues(typeURL).Inc() }
+
+// countIgnored exports what neighbours have said and peering did not hand on.
+func (m *metrics) countIgnored(stats func() peering.Stats) {
+	for what, count := range map[string]func(peering.Stats) uint64{
+		"unknown_message":   func(s peering.Stats) uint64 { return s.UnknownMessages },
+		"malformed_message": func(s peering.Stats) uint64 { return s.MalformedMessages },
+		"oversized_message": func(s peering.Stats) uint64 { return s.OversizedMessages },
+		"malformed_record":  func(s peering.Stats) uint64 { return s.MalformedRecords },
+		"oversized_record":  func(s peering.Stats) uint64 { return s.OversizedRecords },
+		"refused_stream":    func(s peering.Stats) uint64 { return s.Refused },
+	} {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "dmsc_peering_ignored_total", Help: "What neighbours said that was not taken in.", ConstLabels: prometheus.Labels{"what": what},
+		}, func() float64 { return float64(count(stats())) }))
+	}
+}

@@ -22,6 +22,7 @@ func (n *Node) wire() {
 		Log: n.log, Node: cfg.Node, Domain: cfg.Domain,
 		Deliver: func(ev linkstate.Event) { n.deliver(protocol{ev}) },
 	})
+	n.metrics.countIgnored(n.peers.Stats)
 	var links []peering.Link
 	for _, l := range cfg.Links {
 		links = append(links, peering.Link{Key: linkKey(l), Address: l.Dial})
