@@ -1,0 +1,130 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+)
+
+// rate of the requests under which things are broken, per second.
+const rate = 400
+
+// load asks for a name at a gateway, rate times a second.
+func (n *network) load(gateway dmsc.NodeID, name, path string) *lab.Runner {
+	return lab.Load{
+		Address: n.Node(gateway).Ingress, Path: path, RPS: rate,
+		Header: http.Header{"Dmsc-Service-Prefix": {name}},
+	}.Start()
+}
+
+// steady waits until a load has had so many answers, the last of them good.
+func steady(t *testing.T, r *lab.Runner, count int) {
+	t.Helper()
+	from := time.Now()
+	until(t, 10*time.Second, "the load does not run", func(context.Context) error {
+		got := r.Since(from)
+		if len(got) < count || !got[len(got)-1].OK() {
+			return fmt.Errorf("%d answers", len(got))
+		}
+		return nil
+	})
+}
+
+// nothingLost fails the test when a load lost a request.
+func nothingLost(t *testing.T, what string, r lab.Report) {
+	t.Helper()
+	t.Logf("measured: %s: %d of %d lost, p50 %v, p99 %v, max %v, longest gap %v", what, len(r.Lost), r.Sent,
+		ms(r.P50), ms(r.P99), ms(r.Max), ms(r.Gap))
+	if len(r.Lost) > 0 {
+		t.Errorf("%s: %d of %d requests were lost:\n%v", what, len(r.Lost), r.Sent, head(r.Err()))
+	}
+}
+
+func ms(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+// head keeps an error readable.
+func head(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) > 20 {
+		lines = append(lines[:20], fmt.Sprintf("and %d more", len(lines)-20))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// around reports whether a path keeps clear of a node.
+func around(via string, id dmsc.NodeID) bool { return !strings.Contains(via, "<"+string(id)+">") }
+
+// fall kills a router in the middle of a load and brings it back when the load
+// has gone another way for a while.
+func (n *network) fall(t *testing.T, victim dmsc.NodeID, load *lab.Runner) (at time.Time, r lab.Report) {
+	t.Helper()
+	steady(t, load, rate/4)
+	at = time.Now()
+	if err := n.KillNode(victim); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 5*time.Second, "the traffic does not go another way", func(context.Context) error {
+		if x, ok := lab.First(load.Since(at), at, func(x lab.Result) bool { return around(x.Via, victim) }); !ok || time.Since(x.End()) < time.Second {
+			return fmt.Errorf("%d answers since the kill", len(load.Since(at)))
+		}
+		return nil
+	})
+	r = load.Stop()
+	first, _ := r.First(at, func(x lab.Result) bool { return around(x.Via, victim) })
+	t.Logf("measured: SIGKILL of %s's agent and Envoy: first answer on the new path %v after, by %s; longest gap %v",
+		victim, ms(first.End().Sub(at)), first.Via, ms(r.Between(at.Add(-100*time.Millisecond), at.Add(time.Second)).Gap))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := n.StartNode(ctx, victim); err != nil {
+		t.Fatal(err)
+	}
+	n.settle(t)
+	return at, r
+}
+
+// b/4 may be asked twice (replay_safe), so even what was written to the dead
+// router is asked again.
+func TestNothingIsLostWhenARouterIsKilledAndTheServiceIsReplaySafe(t *testing.T) {
+	n := start(t, "")
+	for range 3 {
+		_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/"))
+		nothingLost(t, "b/4 (replay_safe) while sr-2 is killed", r)
+	}
+	// Requests that take a while, so that many are under way in sr-2.
+	_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/sleep?ms=50"))
+	nothingLost(t, "b/4 (replay_safe) at 50 ms a request while sr-2 is killed", r)
+}
+
+// a/4 may not be asked twice: what was written to the dead router is lost, and
+// nothing else.
+func TestOnlyRequestsInTheDeadRouterAreLostWhenTheServiceIsNotReplaySafe(t *testing.T) {
+	n := start(t, "")
+	for _, path := range []string{"/", "/", "/sleep?ms=50"} {
+		at, r := n.fall(t, "sr-2", n.load("sg-1", "a/4", path))
+		t.Logf("measured: a/4%s (not replay_safe) while sr-2 is killed: %d of %d lost", path, len(r.Lost), r.Sent)
+		if len(r.Lost) == 0 {
+			continue
+		}
+		// SIGKILL is not the end of the sockets: the kernel closes them when it has
+		// taken the process down, and until then requests are written to the dead.
+		closed := slices.MinFunc(r.Lost, func(a, b lab.Result) int { return a.End().Compare(b.End()) }).End()
+		t.Logf("measured: the sockets of the dead were closed %v after SIGKILL", ms(closed.Sub(at)))
+		for _, x := range r.Lost {
+			t.Logf("lost: sent %v from the kill: %s", ms(x.Start.Sub(at)), x)
+			switch {
+			case x.Start.After(closed):
+				t.Errorf("lost though sent after the sockets were closed: %s", x)
+			case x.Status != http.StatusServiceUnavailable || x.Refusal != "":
+				// A refusal (dmsc-error) is of a request that no dead hop got.
+				t.Errorf("lost, and not in the dead router: %s", x)
+			}
+		}
+	}
+}
