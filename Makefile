@@ -10,6 +10,9 @@ PKG ?= ./...
 FUZZTIME ?= 30s
 SOAK ?= 10
 
+# Packages that run whole networks and time them: one at a time, alone.
+NETWORKS = /(e2e|internal/demo)$$
+
 # Every recipe names the Envoy that scripts/envoy.sh found or unpacked.
 WITH_ENVOY = DMSC_ENVOY="$$(scripts/envoy.sh)"
 
@@ -32,7 +35,8 @@ demo: build envoy ## run the draft's Figure 2 on real Envoys; ARGS=--once
 .PHONY: test
 test: envoy ## vet and run every test, the demo and real Envoys included
 	go vet ./...
-	$(WITH_ENVOY) go test -count=1 -timeout 15m ./...
+	$(WITH_ENVOY) go test -count=1 -timeout 15m $$(go list ./... | grep -vE '$(NETWORKS)')
+	$(WITH_ENVOY) go test -count=1 -timeout 15m -p 1 $$(go list ./... | grep -E '$(NETWORKS)')
 
 .PHONY: race
 race: envoy ## run the tests under the race detector; PKG=./linkstate/...
