@@ -48,23 +48,24 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 	}
 	<-n.Node("sg-1").Agent.Done()
 
-	fake := n.impersonate(t, "sg-1", "sr-1", incarnation)
-	full := func() {
+	becomes := func(state string) {
 		t.Helper()
-		until(t, 10*time.Second, "sr-1 does not take the fake for sg-1", func(ctx context.Context) error {
+		until(t, 10*time.Second, "the adjacency of sr-1 with sg-1 does not become "+state, func(ctx context.Context) error {
 			s, err := n.Status(ctx, "sr-1")
 			if err != nil {
 				return err
 			}
 			for _, a := range s.Adjacencies {
-				if a.Neighbor == "sg-1" && a.State == "full" {
+				if a.Neighbor == "sg-1" && a.State == state {
 					return nil
 				}
 			}
 			return fmt.Errorf("%+v", s.Adjacencies)
 		})
 	}
-	full()
+	becomes("held")
+	fake := n.impersonate(t, "sg-1", "sr-1", incarnation)
+	becomes("full")
 	stay("full")
 
 	// An unknown type travels on, byte for byte, to nodes that are no
@@ -135,9 +136,10 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 	if err := fake.wait(t); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("the stream ends with %v", err)
 	}
-	stay("full", "held")
+	becomes("held")
+	stay("held")
 	fake = n.impersonate(t, "sg-1", "sr-1", incarnation)
-	full()
+	becomes("full")
 	stay("full")
 	if c := n.metric(t, "sr-1", `dmsc_peering_ignored_total{what="oversized_message"}`); c != 1 {
 		t.Errorf("sr-1 counts %v oversized messages, want 1", c)
