@@ -30,7 +30,7 @@ func (p Policy) equal(q Policy) bool {
 // Path is one explicit path and its share.
 type Path struct {
 	Nodes    []dmsc.NodeID      // ingress first, egress last; 2..MaxPathNodes
-	Instance dmsc.ServicePrefix // at the egress, for a function; else zero
+	Instance dmsc.ServicePrefix `json:",omitzero"` // at the egress, for a function; else zero
 	Weight   uint32             // of 100
 }
 

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/scsc"
 )
 
 var t0 = time.Unix(1_700_000_000, 0)
@@ -182,6 +184,30 @@ func TestARestartCountsUpAndAnnouncesTheSameBeforeAnySPAAnswers(t *testing.T) {
 	want(t, again.instances(), r.instances())
 }
 
+func TestPoliciesSurviveARestartForWhatIsLeftOfTheirTTL(t *testing.T) {
+	dir := t.TempDir()
+	f, s, err := openState(dir, t0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Policies = scsc.PolicySet{Term: 1, Generation: 2, TTL: time.Minute, Policies: []scsc.Policy{{
+		ID: "p-1.2/fast/sg-1/b/4", Prefix: dmsc.MustParsePrefix("b/4"), Ingress: "sg-1",
+		Paths: []scsc.Path{{Nodes: []dmsc.NodeID{"sg-1", "sr-1", "sg-4"}, Weight: 100}},
+	}}}
+	s.PoliciesUntil = t0.Add(time.Minute)
+	if err := f.store(s); err != nil {
+		t.Fatal(err)
+	}
+	f.db.Close()
+	f, again, err := openState(dir, t0.Add(time.Second), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.db.Close()
+	want(t, again.Policies, s.Policies)
+	want(t, again.PoliciesUntil.Equal(s.PoliciesUntil), true)
+}
+
 func TestABrokenStateFileIsSetAsideAndTheNodeStarts(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "node.db"), make([]byte, 8192), 0o600); err != nil {
@@ -195,6 +221,22 @@ func TestABrokenStateFileIsSetAsideAndTheNodeStarts(t *testing.T) {
 	want(t, s.Incarnation, uint64(t0.Unix())+1)
 	aside, _ := filepath.Glob(filepath.Join(dir, "*.broken-*"))
 	want(t, len(aside), 1)
+}
+
+func TestAStateThatCannotBeReadIsSetAsideToo(t *testing.T) {
+	dir := t.TempDir()
+	f, _, err := openState(dir, t0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(stateBucket).Put(stateKey, []byte("{")) }); err != nil {
+		t.Fatal(err)
+	}
+	f.db.Close()
+	if f, _, err = openState(dir, t0, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	f.db.Close()
 }
 
 func TestASecondProcessOnOneStateFileIsToldSo(t *testing.T) {

@@ -66,34 +66,48 @@ func openState(dir string, now time.Time, log *slog.Logger) (*stateFile, saved, 
 		return nil, saved{}, fmt.Errorf("make state folder: %w", err)
 	}
 	path := filepath.Join(dir, "node.db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	f, s, err := readState(path, log)
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, saved{}, fmt.Errorf("open state file %s: another process holds it; is this node already running?", path)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+	case errors.Is(err, errBrokenState):
 		aside := fmt.Sprintf("%s.broken-%d", path, now.Unix())
 		log.Error("state file is broken and set aside; starting without it", "path", path, "aside", aside, "err", err)
 		if err := os.Rename(path, aside); err != nil {
 			return nil, saved{}, fmt.Errorf("set broken state file aside: %w", err)
 		}
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+		f, s, err = readState(path, log)
 	}
 	if err != nil {
 		return nil, saved{}, fmt.Errorf("open state file %s: %w", path, err)
-	}
-	f := &stateFile{db: db, log: log, next: make(chan saved, 1)}
-	s, err := f.load()
-	if err != nil {
-		db.Close()
-		return nil, saved{}, fmt.Errorf("read state file %s: %w", path, err)
 	}
 	if s.Incarnation == 0 {
 		s.Incarnation = uint64(max(now.Unix(), 0))
 	}
 	s.Incarnation++
 	if err := f.store(s); err != nil {
-		db.Close()
+		f.db.Close()
 		return nil, saved{}, fmt.Errorf("write state file %s: %w", path, err)
+	}
+	return f, s, nil
+}
+
+// errBrokenState: the file is there and is not what we wrote.
+var errBrokenState = errors.New("not a state file of this program")
+
+func readState(path string, log *slog.Logger) (*stateFile, saved, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	switch {
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, saved{}, fmt.Errorf("%w: %w", errBrokenState, err)
+	case err != nil:
+		return nil, saved{}, err
+	}
+	f := &stateFile{db: db, log: log, next: make(chan saved, 1)}
+	s, err := f.load()
+	if err != nil {
+		db.Close()
+		return nil, saved{}, fmt.Errorf("%w: %w", errBrokenState, err)
 	}
 	return f, s, nil
 }
