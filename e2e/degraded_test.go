@@ -76,20 +76,15 @@ func TestADegradedLinkIsLeftWithin5sAndReturnedToOnce(t *testing.T) {
 	})
 
 	r := load.Stop()
-	moves := 0
-	var last lab.Result
+	// Requests that are under way while a route table is replaced may overtake
+	// each other.
+	const crossing = 100 * time.Millisecond
 	for _, x := range r.Results {
-		if !x.OK() {
-			continue
+		away := x.Start.After(left.Start.Add(crossing)) && x.Start.Before(back.Start)
+		home := x.Start.After(back.Start.Add(crossing))
+		if x.OK() && (away && onLink(x) || home && offLink(x)) {
+			t.Errorf("%v after the fault a request went by %s: the traffic has to leave once and to return once", ms(x.Start.Sub(fault)), x.Via)
 		}
-		if last.Status != 0 && onLink(x) != onLink(last) {
-			moves++
-			t.Logf("at %v after the fault: %s", ms(x.Start.Sub(fault)), x.Via)
-		}
-		last = x
-	}
-	if moves != 2 {
-		t.Errorf("the traffic moved %d times: it has to leave once and to return once", moves)
 	}
 	nothingLost(t, "b/4 while a link is slow and heals", r)
 }

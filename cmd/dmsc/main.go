@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,7 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "dmsc",
 		Short:         "Distributed Micro Service Communication on Envoy",
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -61,6 +63,21 @@ func rootCommand() *cobra.Command {
 		spfCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root
+}
+
+// version is the module's version, or the commit a development build is of.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && v == "(devel)" {
+			v += " " + s.Value
+		}
+	}
+	return v + " " + info.GoVersion
 }
 
 // Exit codes (design §9).
