@@ -189,6 +189,7 @@ func (t *stream) receive() (<-chan *dmscv1.AuthenticateRequest, <-chan error) {
 			select {
 			case requests <- req:
 			case <-t.Context().Done():
+				ended <- t.Context().Err() // nobody else will say it
 				return
 			}
 		}
