@@ -133,7 +133,7 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 	}
 	var events eventLog
 	s, err := scsc.NewServer(scsc.ServerConfig{
-		Center: scsc.Config{Term: term}, Domain: cfg.Domain, Policies: cfg.Policies, Logger: log, OnEvent: events.add,
+		Center: scsc.Config{Term: term, TTL: cfg.PolicyTTL}, Domain: cfg.Domain, Policies: cfg.Policies, Logger: log, OnEvent: events.add,
 	})
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))

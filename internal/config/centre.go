@@ -1,6 +1,8 @@
 package config
 
 import (
+	"time"
+
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
 )
@@ -48,6 +50,8 @@ type SCSC struct {
 	Health   string
 	Observe  []string // peering listeners of one or more nodes, host:port
 	Policies string   // file or folder of policies; "" = none
+	// PolicyTTL is how long nodes keep steering without a word of the SCSC.
+	PolicyTTL time.Duration
 }
 
 type scscKeys struct {
@@ -59,11 +63,13 @@ type scscKeys struct {
 	Health   string   `yaml:"health"`
 	Observe  []string `yaml:"observe"`
 	Policies string   `yaml:"policies"`
+
+	PolicyTTL manifest.Duration `yaml:"policy_ttl"`
 }
 
 // LoadSCSC reads the configuration of an SCSC, by the rules of LoadNode.
 func LoadSCSC(path string, flags map[string]any) (*SCSC, error) {
-	k := scscKeys{Node: "scsc", Domain: defaultDomain, Listen: "127.0.0.1:17804", Health: "127.0.0.1:17805", Log: defaultLog}
+	k := scscKeys{Node: "scsc", Domain: defaultDomain, Listen: "127.0.0.1:17804", Health: "127.0.0.1:17805", Log: defaultLog, PolicyTTL: manifest.Duration(10 * time.Minute)}
 	s, err := load(path, flags, &k)
 	if err != nil {
 		return nil, err
@@ -72,7 +78,10 @@ func LoadSCSC(path string, flags map[string]any) (*SCSC, error) {
 	c := &SCSC{
 		Node: s.node(k.Node), Domain: s.domain(k.Domain), Log: s.log(k.Log),
 		Listen: s.listen(taken, "listen", k.Listen, true), Health: s.listen(taken, "health", k.Health, true),
-		Observe: s.dials("observe", k.Observe), Policies: k.Policies,
+		Observe: s.dials("observe", k.Observe), Policies: k.Policies, PolicyTTL: time.Duration(k.PolicyTTL),
+	}
+	if c.PolicyTTL < time.Second || c.PolicyTTL > 24*time.Hour {
+		s.faultf("policy_ttl", manifest.CodeValue, "%s is not between 1s and 24h", c.PolicyTTL)
 	}
 	if len(k.Observe) == 0 {
 		s.faultf("observe", manifest.CodeMissing, "the address of at least one node's peering listener is needed")

@@ -29,6 +29,8 @@ type Options struct {
 	Grants []byte
 	// Policies is the text of the SCSC's file; nil means no policy.
 	Policies []byte
+	// PolicyTTL is how long nodes steer without the SCSC; 0 is its default.
+	PolicyTTL time.Duration
 	// Dir receives every file of the network: configurations, states, logs. Its
 	// path must be short (Unix sockets end at 107 bytes).
 	Dir string
@@ -213,6 +215,9 @@ func (n *Network) startCentres(context.Context) error {
 	}
 	scsc := map[string]any{
 		"domain": n.domain(), "listen": p[2], "health": p[3], "observe": observe, "state_dir": n.Path("scsc/state"),
+	}
+	if n.opts.PolicyTTL > 0 {
+		scsc["policy_ttl"] = n.opts.PolicyTTL.String()
 	}
 	if err := n.write("scsc/policies/policies.yaml", n.opts.Policies); err != nil {
 		return err
