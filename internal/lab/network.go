@@ -357,10 +357,16 @@ func (n *Network) StartNode(ctx context.Context, id dmsc.NodeID) error {
 	return nd.Envoy.WaitLive(ctx)
 }
 
-// KillNode ends a node's agent and Envoy by SIGKILL.
+// KillNode ends a node's agent and Envoy by SIGKILL and returns when both have
+// ended, so that StartNode can start them again.
 func (n *Network) KillNode(id dmsc.NodeID) error {
 	nd := n.nodes[id]
-	return errors.Join(nd.Envoy.Kill(), nd.Agent.Kill())
+	if err := errors.Join(nd.Envoy.Kill(), nd.Agent.Kill()); err != nil {
+		return err
+	}
+	<-nd.Envoy.Done()
+	<-nd.Agent.Done()
+	return nil
 }
 
 // Node returns a node of the network, nil for an unknown one.
