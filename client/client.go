@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -77,6 +78,12 @@ type Status struct {
 	Final   bool   // asking again is of no use before the grants change
 }
 
+// How long Announce waits before it tries a gateway again.
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 5 * time.Second
+)
+
 // Announce announces until ctx ends (then it withdraws and returns nil) or the
 // gateway calls the announcement invalid (then it returns why).
 func Announce(ctx context.Context, cfg Config) error {
@@ -88,14 +95,22 @@ func Announce(ctx context.Context, cfg Config) error {
 	if opts == nil {
 		opts = []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	}
-	// Not every resolver answers for the name's service config.
-	conn, err := grpc.NewClient(cfg.Gateway, append(slices.Clip(opts), grpc.WithDisableServiceConfig())...)
+	conn, err := grpc.NewClient(cfg.Gateway, append([]grpc.DialOption{
+		grpc.WithDisableServiceConfig(), // not every resolver answers for it
+		// gRPC's own backoff grows to two minutes: a lease would run out in it.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstWait, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		// It finds a gateway that is gone without a word.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+	}, opts...)...)
 	if err != nil {
 		return fmt.Errorf("announce at %s: %w", cfg.Gateway, err)
 	}
 	defer conn.Close()
 	told := map[string]Status{}
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		heard, err := session(ctx, conn, cfg, req, told)
 		switch {
 		case ctx.Err() != nil:
@@ -103,7 +118,7 @@ func Announce(ctx context.Context, cfg Config) error {
 		case status.Code(err) == codes.InvalidArgument, status.Code(err) == codes.PermissionDenied:
 			return fmt.Errorf("announce at %s: %s", cfg.Gateway, status.Convert(err).Message())
 		case heard:
-			wait = 100 * time.Millisecond
+			wait = firstWait
 		}
 		if cfg.OnDisconnect != nil {
 			cfg.OnDisconnect(fmt.Errorf("gateway %s is away: %s", cfg.Gateway, status.Convert(err).Message()))
@@ -164,6 +179,9 @@ func session(ctx context.Context, conn *grpc.ClientConn, cfg Config, req *dmscv1
 			return heard, withdraw(stream, cfg.Pod, func() error {
 				select {
 				case r := <-results:
+					if r.err == nil {
+						tell(cfg, r.resp, told)
+					}
 					return r.err
 				case <-time.After(time.Second):
 					return errors.New("the gateway does not answer")
