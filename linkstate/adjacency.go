@@ -282,9 +282,7 @@ func (i *Instance) dropLink(a *adjacency) {
 	i.neighbourChanged()
 }
 
-func compareLink(a *adjacency, k LinkKey) int {
-	return cmp.Or(cmp.Compare(a.Remote, k.Remote), cmp.Compare(a.ID, k.ID))
-}
+func compareLink(a *adjacency, k LinkKey) int { return a.LinkKey.Compare(k) }
 
 func (i *Instance) onSetLinks(ev SetLinks) {
 	wanted := make(map[LinkKey]LinkConfig, len(ev.Links))

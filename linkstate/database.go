@@ -154,7 +154,14 @@ type timer struct {
 	rec  *record // the timer is void when the database holds another version
 }
 
+// schedule adds a timer. A record that is replaced leaves void ones behind,
+// each holding the old version for up to its lifetime: they are swept out when
+// they are the most of all.
 func (d *database) schedule(at time.Time, kind timerKind, r *record) {
+	if len(d.timers) > 64+4*len(d.records) {
+		d.timers = slices.DeleteFunc(d.timers, func(t timer) bool { return d.records[t.rec.Key] != t.rec })
+		heap.Init(&d.timers)
+	}
 	heap.Push(&d.timers, timer{at, kind, r})
 }
 

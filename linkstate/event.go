@@ -1,6 +1,7 @@
 package linkstate
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -11,6 +12,11 @@ import (
 type LinkKey struct {
 	Remote dmsc.NodeID
 	ID     dmsc.LinkID
+}
+
+// Compare orders links by neighbour, then id.
+func (k LinkKey) Compare(o LinkKey) int {
+	return cmp.Or(cmp.Compare(k.Remote, o.Remote), cmp.Compare(k.ID, o.ID))
 }
 
 func (k LinkKey) String() string {

@@ -89,7 +89,7 @@ type NodeLSA struct {
 	Role    dmsc.Role
 	Transit bool // false: passing through costs dmsc.LastResort extra
 	// Algorithm names the metric all links use; a node that announces another
-	// one than ours is a last resort.
+	// one than most of its domain is a last resort (package rib).
 	Algorithm Algorithm
 	Links     []Link // sorted by (Remote, ID)
 }

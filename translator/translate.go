@@ -1,7 +1,6 @@
 package translator
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -157,9 +156,7 @@ func (b *builder) neighbours() []dmsc.NodeID {
 
 // sortedLinks are the links by (Remote, ID), whatever order the State had.
 func (b *builder) sortedLinks() []Neighbour {
-	return slices.SortedFunc(maps.Values(b.links), func(x, y Neighbour) int {
-		return cmp.Or(cmp.Compare(x.Remote, y.Remote), cmp.Compare(x.ID, y.ID))
-	})
+	return slices.SortedFunc(maps.Values(b.links), func(x, y Neighbour) int { return x.LinkKey.Compare(y.LinkKey) })
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -102,9 +102,7 @@ func (t *Topology) adjacencies(self Node) []linkstate.Adjacency {
 			State: linkstate.StateFull, Role: far.Role, Data: far.Fabric, Alive: true, RTT: 2 * l.Delay,
 		})
 	}
-	slices.SortFunc(adjacencies, func(a, b linkstate.Adjacency) int {
-		return cmp.Or(cmp.Compare(a.Remote, b.Remote), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(adjacencies, func(a, b linkstate.Adjacency) int { return a.LinkKey.Compare(b.LinkKey) })
 	return adjacencies
 }
 

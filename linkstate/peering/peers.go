@@ -204,9 +204,7 @@ func (p *Peers) Links() []linkstate.LinkKey {
 	for key := range p.sessions {
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b linkstate.LinkKey) int {
-		return cmp.Or(cmp.Compare(a.Remote, b.Remote), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(keys, linkstate.LinkKey.Compare)
 	return keys
 }
 
