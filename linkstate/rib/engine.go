@@ -78,6 +78,9 @@ func (e *Engine) Update(v *linkstate.View, ch linkstate.Change) *RIB {
 		e.held = held
 		e.forgetPaths()
 	}
+	if e.last != nil && len(e.paths) > 2*len(e.last.Entries)+1024 {
+		e.forgetPaths() // mostly owner sets that are gone, or weighed otherwise
+	}
 	r := e.compute(v)
 	if e.last == nil || !equal(e.last, r) {
 		e.last = r
