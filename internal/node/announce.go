@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +75,7 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 
 	var pod string
 	var lease time.Duration
+	var leaving, over bool // withdrawn, and not told so yet; nothing more will come
 	for {
 		select {
 		case req := <-requests:
@@ -84,7 +86,7 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 			case pod != "" && s.pod != pod:
 				return status.Errorf(codes.InvalidArgument, "announcement: pod %q was %q before; one stream speaks for one pod", s.pod, pod)
 			}
-			pod, lease = s.pod, s.lease
+			pod, lease, leaving = s.pod, s.lease, req.GetWithdraw()
 			if req.GetWithdraw() {
 				err = a.node.post(ctx, podWithdrew{id: id, statuses: statuses})
 			} else {
@@ -103,11 +105,21 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 			if err := stream.Send(resp); err != nil {
 				return err
 			}
-		case err := <-failed:
-			if errors.Is(err, io.EOF) {
+			leaving = leaving && slices.ContainsFunc(st, func(s prefixStatus) bool { return s.state != withdrawn })
+			if over && !leaving {
 				return nil
 			}
-			return err
+		case err := <-failed:
+			switch {
+			case errors.Is(err, io.EOF) && leaving:
+				over = true // the pod still wants to hear that it is done
+			case errors.Is(err, io.EOF):
+				return nil
+			default:
+				return err
+			}
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
 		case <-a.node.stopping:
 			return status.Errorf(codes.Unavailable, "gateway %s is stopping", a.node.cfg.Node)
 		}

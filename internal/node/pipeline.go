@@ -34,6 +34,7 @@ type loopState struct {
 	refused                   map[string]string // policies that cannot be applied, and why
 	published, acked          string            // versions of the set
 	publishedOnce             bool
+	unpublished               bool      // Envoy runs the last good set, not what follows from the state of now
 	publishAt                 time.Time // give Envoy what there is, synced or not
 
 	pending  linkstate.Change // changes that wait for their computation
@@ -237,9 +238,10 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	if err != nil {
 		n.metrics.alarm("not_published")
 		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
+		n.loop.unpublished = true
 		return true
 	}
-	n.loop.published = version
+	n.loop.published, n.loop.unpublished = version, false
 	return true
 }
 

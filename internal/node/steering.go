@@ -4,8 +4,10 @@ import (
 	"github.com/dmsc-mesh/dmsc/scsc"
 )
 
-// live reports whether our Envoy runs what was published last.
-func (n *Node) live() bool { return n.loop.acked != "" && n.loop.acked == n.loop.published }
+// live reports whether our Envoy runs what follows from the state of now.
+func (n *Node) live() bool {
+	return n.loop.acked != "" && n.loop.acked == n.loop.published && !n.loop.unpublished
+}
 
 // policyStatuses says where each policy we hold stands. An explicit path needs
 // no state on its way but the pair of neighbours, which every FIB has: so a
