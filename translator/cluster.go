@@ -63,7 +63,11 @@ func (b *builder) clusters() []cluster {
 func (b *builder) groupCluster(g *rib.Group) cluster {
 	members := append(b.linksOf(g.Name, g.Primaries), b.linksOf(g.Name, g.Backup)...)
 	c := fabricCluster(GroupCluster(g), slowest(members))
-	c.OutlierDetection = outlierDetection()
+	if len(members) > 1 {
+		// The only way is never ejected: there is nothing to gain, and the
+		// ejection would outlast the outage by seconds.
+		c.OutlierDetection = outlierDetection()
+	}
 	localities := []*endpointv3.LocalityLbEndpoints{b.nextHops(0, g.Primaries)}
 	if len(g.Backup) > 0 {
 		localities = append(localities, b.nextHops(1, g.Backup))

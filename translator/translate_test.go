@@ -376,6 +376,25 @@ func TestEveryClusterKeepsTheRules(t *testing.T) {
 	}
 }
 
+// An ejected only host is an outage that lasts seconds longer than its cause.
+func TestOnlyWayOutIsNeverEjected(t *testing.T) {
+	for _, file := range []string{"testdata/figure2-sg-1.yaml", "testdata/figure2-sr-1.yaml", "testdata/ecmp.yaml", "testdata/parallel-links.yaml"} {
+		r := translate(t, readScene(t, file))
+		for name, c := range r.Clusters {
+			if !strings.HasPrefix(name, "dmsc/group/") {
+				continue
+			}
+			ways := 0
+			for _, l := range r.Endpoints[name].GetEndpoints() {
+				ways += len(l.GetLbEndpoints())
+			}
+			if ejects := c.GetOutlierDetection() != nil; ejects != (ways > 1) {
+				t.Errorf("%s: %s has %d endpoints and outlier detection: %v", file, name, ways, ejects)
+			}
+		}
+	}
+}
+
 func BenchmarkTranslate(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		b.Run(fmt.Sprintf("prefixes=%d", n), func(b *testing.B) {
