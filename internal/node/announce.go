@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 )
 
 // Bounds of an announcement's lease.
@@ -26,6 +28,9 @@ const (
 	minLease = time.Second
 	maxLease = time.Hour
 )
+
+// maxWeight keeps the sum over all instances of a cluster within Envoy's 32 bits.
+const maxWeight = math.MaxUint16
 
 // defaultHealthPath is what is asked of pods that name no path; of a gRPC pod
 // the path is a service, "/" the whole server.
@@ -179,13 +184,17 @@ func parseService(w *dmscv1.ServiceAnnouncement, from string) (service, error) {
 		return service{}, fmt.Errorf("port %d of %s is not between 1 and 65535", w.GetPort(), p)
 	case dmsc.Metric(w.GetMetric()) > dmsc.MaxLinkMetric:
 		return service{}, fmt.Errorf("metric %d of %s is above %d", w.GetMetric(), p, dmsc.MaxLinkMetric)
-	case len(w.GetAttributes()) > 16:
-		return service{}, fmt.Errorf("%d attributes of %s, at most 16 are allowed", len(w.GetAttributes()), p)
+	case w.GetWeight() > maxWeight:
+		return service{}, fmt.Errorf("weight %d of %s is above %d", w.GetWeight(), p, maxWeight)
+	}
+	attributes, err := checkAttributes(w.GetAttributes())
+	if err != nil {
+		return service{}, fmt.Errorf("attributes of %s: %w", p, err)
 	}
 	v := service{
 		Prefix: linkstate.Prefix{
 			Prefix: p, Metric: dmsc.Metric(w.GetMetric()), Preference: w.GetPreference(), Weight: w.GetWeight(),
-			ReplaySafe: w.GetReplaySafe(), Attributes: w.GetAttributes(),
+			ReplaySafe: w.GetReplaySafe(), Attributes: attributes,
 		},
 		Address: net.JoinHostPort(host, strconv.FormatUint(uint64(w.GetPort()), 10)),
 	}
@@ -213,14 +222,30 @@ func parseService(w *dmscv1.ServiceAnnouncement, from string) (service, error) {
 	return v, nil
 }
 
-// checkPath returns the path, the fallback for "", and "" for "-".
+// checkAttributes puts the attributes in the order that records have. One that
+// is out of bounds would have every neighbour refuse the record, and with it the
+// prefixes of other pods in its bucket.
+func checkAttributes(in []string) ([]string, error) {
+	if len(in) > peering.MaxAttributes {
+		return nil, fmt.Errorf("%d are given, at most %d are allowed", len(in), peering.MaxAttributes)
+	}
+	for _, a := range in {
+		if a == "" || len(a) > peering.MaxAttribute {
+			return nil, fmt.Errorf("one has %d bytes, 1 to %d are allowed", len(a), peering.MaxAttribute)
+		}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(in))), nil
+}
+
+// checkPath returns the path, the fallback for "", and "" for "-". A control
+// character would have the whole configuration refused.
 func checkPath(path, fallback string) (string, error) {
 	switch {
 	case path == "":
 		return fallback, nil
 	case path == "-":
 		return "", nil
-	case !strings.HasPrefix(path, "/") || len(path) > 256 || strings.ContainsAny(path, " \t\r\n"):
+	case !strings.HasPrefix(path, "/") || len(path) > 256 || strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return "", fmt.Errorf("%q is no path", path)
 	}
 	return path, nil

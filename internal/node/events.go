@@ -127,8 +127,13 @@ func (e spaAway) apply(n *Node, now time.Time) {
 type policiesArrived struct{ set scsc.PolicySet }
 
 func (e policiesArrived) apply(n *Node, now time.Time) {
-	if n.overlay.Apply(now, e.set) {
-		n.loop.policySet, n.loop.dirty = e.set, true
+	deadline := n.overlay.Deadline()
+	arrived := n.overlay.Apply(now, e.set)
+	if !n.overlay.Deadline().Equal(deadline) {
+		n.loop.dirty = true // a renewal outlives a restart, too
+	}
+	if arrived {
+		n.loop.policySet = e.set
 		n.loop.unverified = true
 		n.log.Info("policies", "term", e.set.Term, "generation", e.set.Generation, "policies", len(e.set.Policies))
 	}
@@ -171,6 +176,11 @@ func (e trafficCounted) apply(n *Node, now time.Time) { n.loop.rates = e.rates }
 type envoySaid struct{ xds.Event }
 
 func (e envoySaid) apply(n *Node, now time.Time) {
+	if e.Node != string(n.cfg.Node) {
+		// Nothing is published to it, and it says nothing about ours.
+		n.log.Warn("an envoy with another node id uses our xds listener; correct node.id in its bootstrap", "envoy", e.Node, "event", e.Kind.String())
+		return
+	}
 	switch e.Kind {
 	case xds.Connected:
 		n.log.Info("envoy connected")

@@ -87,6 +87,9 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 			n.close()
 		}
 	}()
+	if err := n.checkEnvoy(); err != nil {
+		return nil, err
+	}
 	for _, l := range []struct {
 		what, addr string
 		at         *net.Listener
@@ -243,12 +246,14 @@ func (n *Node) runLoop(ctx context.Context) error {
 // deadline is when the loop has to wake up by itself.
 func (n *Node) deadline(now time.Time) time.Time {
 	d := n.instance.Deadline()
-	wakeUps := []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport, n.loop.publishAt}
+	wakeUps := []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport}
 	if now.Before(n.loop.restless) {
-		wakeUps = append(wakeUps, n.loop.restless)
-	}
-	if len(n.loop.retired) > 0 {
-		wakeUps = append(wakeUps, n.loop.retired[0].until)
+		wakeUps = append(wakeUps, n.loop.restless) // nothing is published before
+	} else {
+		wakeUps = append(wakeUps, n.loop.publishAt)
+		if len(n.loop.retired) > 0 {
+			wakeUps = append(wakeUps, n.loop.retired[0].until)
+		}
 	}
 	for _, t := range wakeUps {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"errors"
+	"fmt"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
@@ -70,6 +73,29 @@ func (n *Node) links() []linkstate.LinkConfig {
 		})
 	}
 	return out
+}
+
+// checkEnvoy finds what a configuration may have and Envoy may not: a name where
+// it takes an IP address only, or an alias that would keep the whole FIB back.
+func (n *Node) checkEnvoy() error {
+	var faults []error
+	check := func(key, addr string) {
+		if err := translator.CheckAddress(addr); addr != "" && err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	check("envoy.ingress", n.cfg.Envoy.Ingress)
+	check("envoy.fabric", n.cfg.Envoy.Fabric)
+	check("envoy.probe", n.cfg.Envoy.Probe)
+	for i, l := range n.cfg.Links {
+		check(fmt.Sprintf("links[%d].fabric", i), l.Fabric)
+	}
+	for i, a := range n.aliases() {
+		if err := a.Validate(); err != nil {
+			faults = append(faults, fmt.Errorf("aliases[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 func (n *Node) addrs() translator.Addrs {

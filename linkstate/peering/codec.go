@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -423,18 +422,14 @@ func decodeHello(m *dmscv1.Hello) (*linkstate.Hello, error) {
 	return h, checkAddress(h.Fabric)
 }
 
-// checkAddress accepts host:port, and nothing at all: an Envoy that is not up
-// yet has no data address.
+// checkAddress accepts IP:port, which is all that Envoy takes as an endpoint,
+// and nothing at all: an Envoy that is not up yet has no data address.
 func checkAddress(s string) error {
 	if s == "" {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return fmt.Errorf("fabric: %w", err)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || len(s) > 255 {
-		return fmt.Errorf("fabric: %q is not host:port", s)
+	if a, err := netip.ParseAddrPort(s); err != nil || a.Port() == 0 || a.Addr().Zone() != "" {
+		return fmt.Errorf("fabric: %q is not IP:port", s)
 	}
 	return nil
 }

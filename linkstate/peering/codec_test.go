@@ -80,7 +80,7 @@ func TestEveryMessageSurvivesTheWire(t *testing.T) {
 			&linkstate.Hello{
 				Domain: "lab", Node: "sg-1", Role: dmsc.Role(1 + r.IntN(3)), Link: "0", Algorithm: linkstate.Algorithm(r.IntN(256)),
 				Session: 1 + r.Uint64N(9), Seen: r.Uint64(), Incarnation: r.Uint64N(linkstate.MaxIncarnation), Held: r.Uint64N(9),
-				Fabric: []string{"", "127.0.0.1:15901", "[::1]:1", "envoy:80"}[r.IntN(4)], DataPlane: r.IntN(2) == 0, Class: dmsc.LinkClass(r.IntN(3)),
+				Fabric: []string{"", "127.0.0.1:15901", "[::1]:1", "10.0.0.1:80"}[r.IntN(4)], DataPlane: r.IntN(2) == 0, Class: dmsc.LinkClass(r.IntN(3)),
 			},
 			&linkstate.LSUpdate{Seq: r.Uint64(), Records: []*linkstate.LSA{
 				record("sr-1", 0, randomNode(r)), record("sr-1", bucket, prefixes),

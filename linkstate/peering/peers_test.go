@@ -250,6 +250,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"our own name":            {func(h *linkstate.Hello) { h.Node = "b" }, codes.PermissionDenied, "name of this node"},
 		"observer on a link":      {func(h *linkstate.Hello) { h.Role = dmsc.RoleObserver }, codes.PermissionDenied, "no observer's"},
 		"malformed hello":         {func(h *linkstate.Hello) { h.Session = 0 }, codes.InvalidArgument, "session"},
+		"name for an address":     {func(h *linkstate.Hello) { h.Fabric = "envoy:15901" }, codes.InvalidArgument, "IP:port"},
 		"something else at first": {nil, codes.InvalidArgument, "no hello"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -270,8 +271,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	if len(b.events) != 0 {
 		t.Errorf("the core heard of it: %#v", <-b.events)
 	}
-	if n := b.Stats().Refused; n != 8 {
-		t.Errorf("%d refused, want 8", n)
+	if n := b.Stats().Refused; n != 9 {
+		t.Errorf("%d refused, want 9", n)
 	}
 }
 

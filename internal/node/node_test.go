@@ -1,0 +1,43 @@
+package node
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// An address that Envoy does not take would let the node start and publish
+// nothing, for ever.
+func TestNewNamesEverythingThatEnvoyWouldRefuse(t *testing.T) {
+	_, err := New(&config.Node{
+		Node: "sg-1", StateDir: t.TempDir(),
+		Envoy:   config.Envoy{Ingress: ":15900", Fabric: "localhost:15901", Probe: "unix:///run/probe.sock"},
+		Links:   []config.Link{{Neighbor: "sr-1", ID: "0", Fabric: "sg-1.example:15901"}},
+		Aliases: []config.Alias{{Host: "shöp.example", Prefix: dmsc.MustParsePrefix("a")}},
+	}, slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, key := range []string{"envoy.ingress", "envoy.fabric", "links[0].fabric", "aliases[0]"} {
+		if !strings.Contains(err.Error(), key) {
+			t.Errorf("%q is not named in: %v", key, err)
+		}
+	}
+	if strings.Contains(err.Error(), "envoy.probe") {
+		t.Errorf("a good address is named in: %v", err)
+	}
+}
+
+// The xDS listener is open to any Envoy that is given its address.
+func TestAnotherNodesEnvoySaysNothingAboutOurs(t *testing.T) {
+	n := &Node{cfg: &config.Node{Node: "sg-1"}, log: slog.New(slog.DiscardHandler), kickSelf: make(chan struct{}, 1)}
+	envoySaid{xds.Event{Kind: xds.Acked, Node: "sg-1", Version: "v1"}}.apply(n, t0)
+	envoySaid{xds.Event{Kind: xds.Disconnected, Node: "sg-2"}}.apply(n, t0)
+	want(t, n.loop.acked, "v1")
+	envoySaid{xds.Event{Kind: xds.Disconnected, Node: "sg-1"}}.apply(n, t0)
+	want(t, n.loop.acked, "")
+}
