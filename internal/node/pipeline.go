@@ -29,6 +29,7 @@ type loopState struct {
 	selfSilent                int
 	announcedPrefixes         []linkstate.Prefix
 	services                  []translator.Service
+	targets                   []measure.Target
 	unverified                bool // policies came or went since the LSDB was asked about them
 	steering                  []translator.Steering
 	refused                   map[string]string // policies that cannot be applied, and why
@@ -53,6 +54,7 @@ type loopState struct {
 // listener is an open announcement stream and what it was told last.
 type listener struct {
 	statuses chan []prefixStatus
+	answered bool
 	told     []prefixStatus
 }
 
@@ -212,8 +214,11 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	services := n.registry.instances()
 	if !reflect.DeepEqual(services, n.loop.services) {
 		n.loop.services = services
-		n.detector.SetTargets(n.registry.targets())
 		changed = true
+	}
+	if targets := n.registry.targets(); !slices.Equal(targets, n.loop.targets) {
+		n.loop.targets = targets
+		n.detector.SetTargets(targets)
 	}
 	if !n.loop.publishedOnce {
 		n.loop.publishAt = n.started.Add(publishLimit)
@@ -271,8 +276,8 @@ func neighbours(v *linkstate.View) []translator.Neighbour {
 // policies stand and what was measured.
 func (n *Node) answer(now time.Time) {
 	for id, l := range n.loop.listeners {
-		if st := n.registry.statuses(id, n.loop.spaAway); l.told == nil || !slices.Equal(st, l.told) {
-			l.told = st
+		if st := n.registry.statuses(id, n.loop.spaAway); !l.answered || !slices.Equal(st, l.told) {
+			l.answered, l.told = true, st
 			newest(l.statuses, st)
 		}
 	}

@@ -94,11 +94,12 @@ func (r *registry) announce(s *session) []dmsc.ServicePrefix {
 	slices.SortFunc(s.services, func(a, b service) int {
 		return cmp.Or(a.Prefix.Prefix.Compare(b.Prefix.Prefix), cmp.Compare(a.Address, b.Address))
 	})
-	// A renewal or a new stream does not make an instance healthy.
+	// A renewal or a new stream does not make an instance healthy. One that is
+	// asked in another way from now on is: by that way nothing is known of it.
 	for _, old := range r.sessions {
 		for _, w := range old.services {
 			for i := range s.services {
-				if v := &s.services[i]; v.Prefix.Prefix == w.Prefix.Prefix && v.Address == w.Address && v.unhealthySince.IsZero() {
+				if v := &s.services[i]; v.target() == w.target() && v.unhealthySince.IsZero() {
 					v.unhealthySince = w.unhealthySince
 				}
 			}
@@ -217,8 +218,7 @@ func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) bool 
 	return changed
 }
 
-// detected takes the result of a self-detection (draft §4.2(5)). It reports
-// whether anything is announced differently because of it.
+// detected takes the result of a self-detection (draft §4.2(5)).
 func (r *registry) detected(prefix dmsc.ServicePrefix, address string, healthy bool, now time.Time) {
 	for _, s := range r.sessions {
 		for i := range s.services {
@@ -317,7 +317,7 @@ func (r *registry) instances() []translator.Service {
 func (r *registry) targets() []measure.Target {
 	var out []measure.Target
 	for _, v := range r.granted() {
-		out = append(out, measure.Target{Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol, HealthPath: v.DetectPath})
+		out = append(out, v.target())
 	}
 	return out
 }
@@ -351,6 +351,11 @@ func (r *registry) statuses(id uint64, spaAway bool) []prefixStatus {
 // ordered returns the sessions by id, oldest first.
 func (r *registry) ordered() []*session {
 	return slices.SortedFunc(maps.Values(r.sessions), func(a, b *session) int { return cmp.Compare(a.id, b.id) })
+}
+
+// target is how the instance is asked to detect itself.
+func (v service) target() measure.Target {
+	return measure.Target{Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol, HealthPath: v.DetectPath}
 }
 
 func (s *session) announces(p dmsc.ServicePrefix) bool {

@@ -251,3 +251,38 @@ func TestASecondProcessOnOneStateFileIsToldSo(t *testing.T) {
 		t.Fatal("opened twice")
 	}
 }
+
+// A pod whose detection path was wrong mends it by announcing another one, or
+// none.
+func TestAnInstanceAskedInAnotherWayIsNotUnhealthyAnyMore(t *testing.T) {
+	r := newRegistry()
+	first := pod(1, "pod-1", "10.0.0.1:80", "a/1")
+	first.services[0].DetectPath = "/wrong"
+	r.announce(first)
+	r.grant("pod-1", "a/1")
+	r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", false, t0)
+	late := t0.Add(2 * unhealthyGrace)
+	want(t, names(r, late), []string{})
+
+	same := pod(1, "pod-1", "10.0.0.1:80", "a/1")
+	same.services[0].DetectPath = "/wrong"
+	r.announce(same)
+	want(t, names(r, late), []string{})
+
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	want(t, names(r, late), []string{"a/1"})
+}
+
+// A heartbeat of the SCSC prolongs policies; a restart must find them prolonged.
+func TestARenewedPolicySetIsSavedWithItsNewEnd(t *testing.T) {
+	n := &Node{log: slog.New(slog.DiscardHandler)}
+	set := scsc.PolicySet{Term: 1, Generation: 1, TTL: time.Minute}
+	policiesArrived{set}.apply(n, t0)
+	want(t, n.loop.dirty, true)
+	n.loop.dirty = false
+	policiesArrived{scsc.PolicySet{Term: 1, TTL: time.Minute}}.apply(n, t0.Add(10*time.Second)) // older: ignored
+	want(t, n.loop.dirty, false)
+	policiesArrived{set}.apply(n, t0.Add(20*time.Second))
+	want(t, n.loop.dirty, true)
+	want(t, n.overlay.Deadline(), t0.Add(80*time.Second))
+}
