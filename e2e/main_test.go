@@ -103,7 +103,7 @@ type network struct {
 }
 
 // launch starts a network and waits until it is of use.
-func launch(policies string) (*network, error) {
+func launch(policies string, with ...func(*lab.Options)) (*network, error) {
 	dir, err := os.MkdirTemp(root, "")
 	if err != nil {
 		return nil, err
@@ -111,9 +111,13 @@ func launch(policies string) (*network, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	top := figure2()
-	n, err := lab.Start(ctx, lab.Options{
+	opts := lab.Options{
 		Topology: top, Grants: grants(top), Policies: []byte(policies), Dir: dir, Binary: binary, Envoy: envoy,
-	})
+	}
+	for _, f := range with {
+		f(&opts)
+	}
+	n, err := lab.Start(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +128,10 @@ func launch(policies string) (*network, error) {
 }
 
 // start starts a network for one test.
-func start(t *testing.T, policies string) *network {
+func start(t *testing.T, policies string, with ...func(*lab.Options)) *network {
 	t.Helper()
 	at := time.Now()
-	n, err := launch(policies)
+	n, err := launch(policies, with...)
 	if err != nil {
 		t.Fatal(err)
 	}
