@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Listen opens "host:port" or "unix:///path"; a socket file left by a process
-// that has ended is replaced.
+// Listen opens "host:port" or "unix:///path". A socket left by a process that
+// has ended is replaced; any other file is left alone and an error.
 func Listen(addr string) (net.Listener, error) {
 	path, unix := strings.CutPrefix(addr, "unix://")
 	if !unix {
@@ -27,12 +27,24 @@ func Listen(addr string) (net.Listener, error) {
 		c.Close()
 		return nil, fmt.Errorf("listen %s: another process answers there; is this node already running?", path)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
 		return nil, err
+	case info.Mode().Type() != os.ModeSocket:
+		return nil, fmt.Errorf("listen %s: a file that is no socket is there; give another path", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
 	}
-	return l, os.Chmod(path, 0o660)
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
 }
