@@ -94,7 +94,8 @@ type Hello struct {
 	// Incarnation is the sender's own; Held is the highest incarnation of the
 	// receiver that the sender has in its LSDB, 0 for none.
 	Incarnation, Held uint64
-	// Fabric is the data address (host:port) of the sender's Envoy on this link.
+	// Fabric is the data address (IP:port) of the sender's Envoy on this link, ""
+	// while it has none.
 	Fabric string
 	// DataPlane is false when the sender's own Envoy has ended.
 	DataPlane bool
@@ -133,7 +134,7 @@ type LinkConfig struct {
 	Class    dmsc.LinkClass
 	Capacity uint64 // bit/s; 0 = unknown
 	Tags     []string
-	// Fabric is our data address to announce on this link (host:port).
+	// Fabric is our data address to announce on this link (IP:port).
 	Fabric string
 }
 

@@ -40,7 +40,7 @@ type NodeListen struct {
 	Health  string // health, metrics and the admin API
 }
 
-// Envoy are the listeners of the Envoy beside the agent, host:port; Probe and
+// Envoy are the listeners of the Envoy beside the agent, IP:port; Probe and
 // Admin may be unix:///path. Ingress is empty on an SR.
 type Envoy struct {
 	Ingress, Fabric, Probe, Admin string
@@ -60,7 +60,7 @@ type Link struct {
 	// Dial is the neighbour's peering listener, host:port, at the lower node id,
 	// which is the one that dials; "" at the higher.
 	Dial string
-	// Fabric is our data address as the neighbour reaches it, host:port.
+	// Fabric is our data address as the neighbour reaches it, IP:port.
 	Fabric string
 	Tags   []string
 }

@@ -87,7 +87,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 			n.close()
 		}
 	}()
-	if err := n.checkEnvoy(); err != nil {
+	if err := n.check(); err != nil {
 		return nil, err
 	}
 	for _, l := range []struct {

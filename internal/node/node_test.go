@@ -10,19 +10,19 @@ import (
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
-// An address that Envoy does not take would let the node start and publish
-// nothing, for ever.
-func TestNewNamesEverythingThatEnvoyWouldRefuse(t *testing.T) {
+// With an address that Envoy does not take the node would start and publish
+// nothing, for ever; with such tags it would be no node to its neighbours.
+func TestNewNamesEverythingThatEnvoyOrNeighboursWouldRefuse(t *testing.T) {
 	_, err := New(&config.Node{
 		Node: "sg-1", StateDir: t.TempDir(),
 		Envoy:   config.Envoy{Ingress: ":15900", Fabric: "localhost:15901", Probe: "unix:///run/probe.sock"},
-		Links:   []config.Link{{Neighbor: "sr-1", ID: "0", Fabric: "sg-1.example:15901"}},
+		Links:   []config.Link{{Neighbor: "sr-1", ID: "0", Fabric: "sg-1.example:15901", Tags: []string{""}}},
 		Aliases: []config.Alias{{Host: "shöp.example", Prefix: dmsc.MustParsePrefix("a")}},
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, key := range []string{"envoy.ingress", "envoy.fabric", "links[0].fabric", "aliases[0]"} {
+	for _, key := range []string{"envoy.ingress", "envoy.fabric", "links[0].fabric", "links[0].tags", "aliases[0]"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%q is not named in: %v", key, err)
 		}

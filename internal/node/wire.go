@@ -75,9 +75,10 @@ func (n *Node) links() []linkstate.LinkConfig {
 	return out
 }
 
-// checkEnvoy finds what a configuration may have and Envoy may not: a name where
-// it takes an IP address only, or an alias that would keep the whole FIB back.
-func (n *Node) checkEnvoy() error {
+// check finds what a configuration may have and Envoy or the neighbours may not:
+// a name for an address, an alias that would keep the whole FIB back, tags for
+// which nobody would take our NodeLSA.
+func (n *Node) check() error {
 	var faults []error
 	check := func(key, addr string) {
 		if err := translator.CheckAddress(addr); addr != "" && err != nil {
@@ -89,6 +90,9 @@ func (n *Node) checkEnvoy() error {
 	check("envoy.probe", n.cfg.Envoy.Probe)
 	for i, l := range n.cfg.Links {
 		check(fmt.Sprintf("links[%d].fabric", i), l.Fabric)
+		if _, err := checkAttributes(l.Tags); err != nil {
+			faults = append(faults, fmt.Errorf("links[%d].tags: %w", i, err))
+		}
 	}
 	for i, a := range n.aliases() {
 		if err := a.Validate(); err != nil {
