@@ -16,25 +16,32 @@ import (
 // rate of the requests under which things are broken, per second.
 const rate = 400
 
-// load asks for a name at a gateway, rate times a second.
-func (n *network) load(gateway dmsc.NodeID, name, path string) *lab.Runner {
+// load asks for a name at a gateway, so many times a second.
+func (n *network) load(gateway dmsc.NodeID, name, path string, rps int) *lab.Runner {
 	return lab.Load{
-		Address: n.Node(gateway).Ingress, Path: path, RPS: rate,
+		Address: n.Node(gateway).Ingress, Path: path, RPS: rps,
 		Header: http.Header{"Dmsc-Service-Prefix": {name}},
 	}.Start()
 }
 
-// steady waits until a load has had so many answers, the last of them good.
-func steady(t *testing.T, r *lab.Runner, count int) {
+// steady waits until so many more requests have been answered, the last count
+// of them well, and returns when the first of these was sent.
+func steady(t *testing.T, r *lab.Runner, count int) (from time.Time) {
 	t.Helper()
-	from := time.Now()
-	until(t, 10*time.Second, "the load does not run", func(context.Context) error {
-		got := r.Since(from)
-		if len(got) < count || !got[len(got)-1].OK() {
+	begun := time.Now()
+	until(t, 15*time.Second, "the load does not run well", func(context.Context) error {
+		got := r.Since(begun)
+		if len(got) < count {
 			return fmt.Errorf("%d answers", len(got))
 		}
+		got = got[len(got)-count:]
+		if i := slices.IndexFunc(got, func(x lab.Result) bool { return !x.OK() }); i >= 0 {
+			return fmt.Errorf("among the last: %s", got[i])
+		}
+		from = got[0].Start
 		return nil
 	})
+	return from
 }
 
 // nothingLost fails the test when a load lost a request.
@@ -65,7 +72,7 @@ func around(via string, id dmsc.NodeID) bool { return !strings.Contains(via, "<"
 // has gone another way for a while.
 func (n *network) fall(t *testing.T, victim dmsc.NodeID, load *lab.Runner) (at time.Time, r lab.Report) {
 	t.Helper()
-	steady(t, load, rate/4)
+	calm := steady(t, load, rate/4)
 	at = time.Now()
 	if err := n.KillNode(victim); err != nil {
 		t.Fatal(err)
@@ -76,7 +83,7 @@ func (n *network) fall(t *testing.T, victim dmsc.NodeID, load *lab.Runner) (at t
 		}
 		return nil
 	})
-	r = load.Stop()
+	r = load.Stop().Between(calm, time.Now())
 	first, _ := r.First(at, func(x lab.Result) bool { return around(x.Via, victim) })
 	t.Logf("measured: SIGKILL of %s's agent and Envoy: first answer on the new path %v after, by %s; longest gap %v",
 		victim, ms(first.End().Sub(at)), first.Via, ms(r.Between(at.Add(-100*time.Millisecond), at.Add(time.Second)).Gap))
@@ -94,11 +101,11 @@ func (n *network) fall(t *testing.T, victim dmsc.NodeID, load *lab.Runner) (at t
 func TestNothingIsLostWhenARouterIsKilledAndTheServiceIsReplaySafe(t *testing.T) {
 	n := start(t, "")
 	for range 3 {
-		_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/"))
+		_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/", rate))
 		nothingLost(t, "b/4 (replay_safe) while sr-2 is killed", r)
 	}
 	// Requests that take a while, so that many are under way in sr-2.
-	_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/sleep?ms=50"))
+	_, r := n.fall(t, "sr-2", n.load("sg-1", "b/4", "/sleep?ms=50", rate))
 	nothingLost(t, "b/4 (replay_safe) at 50 ms a request while sr-2 is killed", r)
 }
 
@@ -107,7 +114,7 @@ func TestNothingIsLostWhenARouterIsKilledAndTheServiceIsReplaySafe(t *testing.T)
 func TestOnlyRequestsInTheDeadRouterAreLostWhenTheServiceIsNotReplaySafe(t *testing.T) {
 	n := start(t, "")
 	for _, path := range []string{"/", "/", "/sleep?ms=50"} {
-		at, r := n.fall(t, "sr-2", n.load("sg-1", "a/4", path))
+		at, r := n.fall(t, "sr-2", n.load("sg-1", "a/4", path, rate))
 		t.Logf("measured: a/4%s (not replay_safe) while sr-2 is killed: %d of %d lost", path, len(r.Lost), r.Sent)
 		if len(r.Lost) == 0 {
 			continue

@@ -29,26 +29,17 @@ func TestAnAgentKilledAndRestartedIsFeltByNobody(t *testing.T) {
 	n := start(t, "")
 	// Transit and ingress of a/4, which may not be asked twice.
 	for _, victim := range []dmsc.NodeID{"sr-2", "sg-1"} {
-		t.Run(string(victim), func(t *testing.T) {
-			load := n.load("sg-1", "a/4", "/")
-			defer load.Stop()
-			n.restartUnnoticed(t, victim, load)
-			nothingLost(t, "a/4 while "+string(victim)+"'s agent is killed and restarted", load.Stop())
-		})
+		t.Run(string(victim), func(t *testing.T) { n.restartUnnoticed(t, victim) })
 	}
 	// Egress: the SPA's word is not needed for what it has allowed before.
 	t.Run("sg-4 without an SPA", func(t *testing.T) {
 		if err := n.SPA.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		load := n.load("sg-1", "a/4", "/")
-		defer load.Stop()
-		n.restartUnnoticed(t, "sg-4", load)
+		n.restartUnnoticed(t, "sg-4")
 		if s := n.status(t, "sg-4"); !s.SPAAway {
 			t.Error("sg-4 does not know that its SPA is away")
 		}
-		r := load.Stop()
-		nothingLost(t, "a/4 while sg-4's agent is restarted and the SPA is dead", r)
 		if err := n.StartDaemon(n.SPA); err != nil {
 			t.Fatal(err)
 		}
@@ -62,13 +53,16 @@ func TestAnAgentKilledAndRestartedIsFeltByNobody(t *testing.T) {
 	})
 }
 
-// restartUnnoticed kills and restarts an agent under a load, and fails the test
-// when anybody was told of it.
-func (n *network) restartUnnoticed(t *testing.T, victim dmsc.NodeID, load *lab.Runner) {
+// restartUnnoticed kills and restarts an agent under a load of a/4 at sg-1, and
+// fails the test when anybody was told of it or a request was lost.
+func (n *network) restartUnnoticed(t *testing.T, victim dmsc.NodeID) {
 	t.Helper()
 	n.settle(t)
 	n.rest(t, victim)
-	steady(t, load, rate/4)
+	load := n.load("sg-1", "a/4", "/", rate)
+	defer load.Stop()
+	calm := steady(t, load, rate/4)
+	n.settle(t)
 	nd := n.Node(victim)
 	recorded := filepath.Join(nd.Dir, "xds.jsonl")
 	before, err := os.ReadFile(recorded)
@@ -110,6 +104,7 @@ func (n *network) restartUnnoticed(t *testing.T, victim dmsc.NodeID, load *lab.R
 		t.Fatal(err)
 	}
 	n.sentNothing(t, victim, after[len(before):])
+	nothingLost(t, "a/4 while "+string(victim)+"'s agent is killed and restarted", load.Stop().Between(calm, time.Now()))
 }
 
 // rest waits until a node's Envoy holds the groups that its FIB uses and no
@@ -256,7 +251,7 @@ func (n *network) witness(t *testing.T, but dmsc.NodeID) (stop func() []string) 
 				}
 			}
 			select {
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
 			}
 		}
@@ -326,9 +321,9 @@ func (n *network) linksOf(ctx context.Context, at, id dmsc.NodeID) ([]string, er
 // forwards and heals, and a new prefix waits for the SPA (design §1, §7).
 func TestNothingIsLostWhileSPAAndSCSCAreDead(t *testing.T) {
 	n := start(t, qos)
-	load := n.load("sg-1", "b/4", "/")
+	load := n.load("sg-1", "b/4", "/", rate)
 	defer load.Stop()
-	steady(t, load, rate/4)
+	calm := steady(t, load, rate/4)
 	for _, d := range []*lab.Daemon{n.SPA, n.SCSC} {
 		if err := d.Kill(); err != nil {
 			t.Fatal(err)
@@ -403,5 +398,5 @@ func TestNothingIsLostWhileSPAAndSCSCAreDead(t *testing.T) {
 		return nil
 	})
 	n.settle(t)
-	nothingLost(t, "b/4 while SPA and SCSC are dead and sr-2 falls and returns", load.Stop())
+	nothingLost(t, "b/4 while SPA and SCSC are dead and sr-2 falls and returns", load.Stop().Between(calm, time.Now()))
 }
