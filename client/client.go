@@ -48,13 +48,13 @@ type Service struct {
 	Address    string // IP address; "" means the one the gateway sees
 	Port       int
 	Protocol   dmsc.Protocol
-	HealthPath string // "" means /healthz (gRPC: /, the whole server), "-" none
-	DetectPath string // "" means HealthPath
-	Metric     uint32
-	Weight     uint32
-	Preference uint32
-	ReplaySafe bool
-	Attributes []string
+	HealthPath string   // "" means /healthz (gRPC: /, the whole server), "-" none
+	DetectPath string   // "" means HealthPath
+	Metric     uint32   // added to the distance to the gateway; below 2^24
+	Weight     uint32   // share among equally good instances, at most 65535; 0 means 1
+	Preference uint32   // higher wins before distance is looked at
+	ReplaySafe bool     // a request may be sent twice
+	Attributes []string // "key=value", at most 16 of 1 to 255 bytes
 }
 
 // State is where a prefix stands at the gateway.
@@ -240,6 +240,9 @@ func request(cfg Config) (*dmscv1.AnnounceRequest, error) {
 	req := &dmscv1.AnnounceRequest{Pod: cfg.Pod, Lease: durationpb.New(cmp.Or(cfg.Lease, 30*time.Second))}
 	if len(cfg.Services) == 0 {
 		return nil, errors.New("announce: no service is named")
+	}
+	if lease := req.GetLease().AsDuration(); lease < time.Second || lease > time.Hour {
+		return nil, fmt.Errorf("announce: lease %v is not between 1s and 1h", lease)
 	}
 	for _, s := range cfg.Services {
 		if _, err := dmsc.ParsePrefix(s.Prefix); err != nil {

@@ -261,3 +261,15 @@ func TestFaultsOfTheConfigurationAreToldBeforeAnythingIsDialled(t *testing.T) {
 		}
 	}
 }
+
+// A lease below zero would end the pod with a panic of its ticker.
+func TestALeaseOutOfBoundsIsToldBeforeAnythingIsDialled(t *testing.T) {
+	for _, lease := range []time.Duration{-time.Second, time.Nanosecond, 2 * time.Hour} {
+		err := client.Announce(t.Context(), client.Config{
+			Gateway: "127.0.0.1:1", Pod: "pod-1", Services: []client.Service{{Prefix: "a/1", Port: 80}}, Lease: lease,
+		})
+		if err == nil || !strings.Contains(err.Error(), "is not between 1s and 1h") {
+			t.Errorf("lease %v gives %v", lease, err)
+		}
+	}
+}
