@@ -46,8 +46,8 @@ func (o *Overlay) Apply(now time.Time, set PolicySet) bool {
 }
 
 // Tick drops the policies when their TTL has run out and returns those that
-// expired with it. The order of the dead set is forgotten with it, so that an SCSC that has
-// lost its term can be heard again.
+// expired with it. The order of the dead set is forgotten, so that an SCSC that
+// has lost its term can be heard again.
 func (o *Overlay) Tick(now time.Time) (expired []Policy) {
 	if o.deadline.IsZero() || now.Before(o.deadline) {
 		return nil

@@ -19,9 +19,9 @@ import (
 // a file mounted into a container, or one on a network file system.
 const pollInterval = time.Second
 
-// watchPolicies calls load, first and whenever the bytes of the file or folder
-// at path have changed. It watches folders, since editors and ConfigMaps
-// replace files. It returns with ctx.
+// watchPolicies calls load whenever the bytes of the file or folder at path are
+// others than last time, first than those of digest. It watches folders, since
+// editors and ConfigMaps replace files. It returns nil when ctx ends.
 func watchPolicies(ctx context.Context, path string, digest [sha256.Size]byte, load func(policy.Set, error)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
