@@ -99,7 +99,7 @@ type NodePlan struct {
 // set, Text says why.
 type Event struct {
 	At     time.Time
-	Kind   string // violated, cleared, proposed, issued, live, late, held, withdrawn, refused, warning
+	Kind   string // violated, cleared, proposed, issued, live, late, held, withdrawn, suspended, refused, expired, warning
 	Policy string // policy id, if any
 	Node   dmsc.NodeID
 	Text   string
@@ -192,7 +192,7 @@ func (c *Center) Status(now time.Time, node dmsc.NodeID, s Status) {
 					c.event(now, "live", is.policy.ID, node, fmt.Sprintf("the Envoy of %s follows the policy %v after it was proposed", node, now.Sub(is.proposed).Round(time.Millisecond)))
 				}
 				is.live[node] = true
-			case Suspended, Refused:
+			case Suspended, Refused, Expired:
 				delete(is.live, node)
 				c.event(now, s.State.String(), is.policy.ID, node, fmt.Sprintf("%s: %s", node, s.Reason))
 				if is == st.next {

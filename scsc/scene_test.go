@@ -29,9 +29,11 @@ import (
 //	cut A B | restore A B       the link leaves or enters the LSDB
 //	silent NODE | talk NODE     the node reports nothing and answers nothing
 //	leave NODE | join NODE      the session ends or begins
+//	status NODE STATE REASON    the node reports suspended, refused or expired of all it holds
 //	run D [events] [plans] [sets]   time passes: nodes report every 500 ms and answer LIVE, the
 //	                     Center ticks every 100 ms; prints what is asked for with the time
 //	explain NODE PREFIX  | query NODE PREFIX | holds NODE
+//	live PREFIX          the nodes that have last reported its policy live
 func TestScenes(t *testing.T) {
 	datadriven.Walk(t, "testdata/scene", func(t *testing.T, path string) {
 		s := newScene()
@@ -139,6 +141,11 @@ func (s *scene) do(d *datadriven.TestData) (string, error) {
 	case "join":
 		s.away[node(0)] = false
 		s.center.NodeJoined(node(0))
+	case "status":
+		state := map[string]scsc.State{"suspended": scsc.Suspended, "refused": scsc.Refused, "expired": scsc.Expired}[words[1]]
+		for _, p := range s.holds[node(0)].Policies {
+			s.center.Status(s.now, node(0), scsc.Status{Term: s.holds[node(0)].Term, PolicyID: p.ID, State: state, Reason: words[2]})
+		}
 	case "run":
 		length, err := time.ParseDuration(words[0])
 		if err != nil {
@@ -157,6 +164,12 @@ func (s *scene) do(d *datadriven.TestData) (string, error) {
 		s.printf("%s instance=%s delay=%v", join(a.Path.Nodes), a.Path.Instance, a.Delay)
 		for _, l := range a.Explanation {
 			s.printf("  %s", l)
+		}
+	case "live":
+		for _, r := range s.center.Rows() {
+			if r.Prefix.String() == words[0] && r.PolicyID != "" {
+				s.printf("%s at %s: %v", r.PolicyID, r.Ingress, r.Live)
+			}
 		}
 	case "holds":
 		s.printSet(node(0), s.holds[node(0)])

@@ -304,6 +304,9 @@ func (n *Node) tick(now time.Time) {
 	for _, p := range n.overlay.Tick(now) {
 		n.loop.unverified = true
 		n.log.Warn("policy has expired; plain SPF is in force", "policy", p.ID, "prefix", p.Prefix.String())
+		if set := n.loop.policySet; n.scsc != nil { // it hears when it is back
+			n.scsc.ReportStatus(scsc.Status{Term: set.Term, Generation: set.Generation, PolicyID: p.ID, State: scsc.Expired})
+		}
 	}
 	for _, pod := range n.registry.tick(now) {
 		n.authenticate(pod, n.registry.claims(pod))
