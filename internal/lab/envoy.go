@@ -84,16 +84,7 @@ func AdminAt(socket string) Admin {
 
 // Get returns the body of GET path, for example "/clusters?format=json".
 func (a Admin) Get(ctx context.Context, path string) ([]byte, error) {
-	return a.do(ctx, http.MethodGet, path)
-}
-
-// Post sends a command, for example "/drain_listeners?graceful".
-func (a Admin) Post(ctx context.Context, path string) ([]byte, error) {
-	return a.do(ctx, http.MethodPost, path)
-}
-
-func (a Admin) do(ctx context.Context, method, path string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +95,7 @@ func (a Admin) do(ctx context.Context, method, path string) ([]byte, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("envoy admin: %s %s: %s: %.200s", method, path, resp.Status, body)
+		err = fmt.Errorf("envoy admin: GET %s: %s: %.200s", path, resp.Status, body)
 	}
 	return body, err
 }

@@ -189,9 +189,6 @@ func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
 // Resume lets a paused process go on.
 func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
 
-// Terminate asks the process to end by SIGTERM.
-func (p *Process) Terminate() error { return p.Signal(syscall.SIGTERM) }
-
 // Wait waits for the end and returns how it came: nil for exit code 0, an
 // *exec.ExitError otherwise.
 func (p *Process) Wait(ctx context.Context) error {

@@ -26,9 +26,8 @@ type Relay struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
-	wire        atomic.Pointer[wire]
-	to, from    line // towards the target, and back
-	connections atomic.Int64
+	wire     atomic.Pointer[wire]
+	to, from line // towards the target, and back
 
 	mu       sync.Mutex // guards what follows and the replacement of wire
 	absent   bool       // nobody listens at the target
@@ -95,9 +94,6 @@ func (r *Relay) Blackhole(on bool) { r.change(func(w *wire) { w.blackhole = on }
 
 // Bytes returns how much has passed towards the target and back.
 func (r *Relay) Bytes() (to, from uint64) { return r.to.bytes.Load(), r.from.bytes.Load() }
-
-// Connections is the number of connections that are open through the relay.
-func (r *Relay) Connections() int { return int(r.connections.Load()) }
 
 // Close resets all connections and waits until nothing of the relay runs.
 func (r *Relay) Close() error {
@@ -210,8 +206,6 @@ func (r *Relay) found(err error) {
 
 // connect joins an accepted connection with one to the target.
 func (r *Relay) connect(near *net.TCPConn) {
-	r.connections.Add(1)
-	defer r.connections.Add(-1)
 	p := &pair{near: near, ended: make(chan struct{})}
 	defer p.reset()
 	if !r.add(p) {
