@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -20,7 +22,11 @@ func healthcheckCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := http.Client{Timeout: timeout}
 			resp, err := c.Get(url)
-			if err != nil {
+			var late net.Error
+			switch {
+			case errors.As(err, &late) && late.Timeout():
+				return exit(exitTimeout, err)
+			case err != nil:
 				return exit(exitUnreachable, err)
 			}
 			defer resp.Body.Close()
