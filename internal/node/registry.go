@@ -151,9 +151,14 @@ func (r *registry) conflict(s *session, v service) (prefixStatus, bool) {
 	return prefixStatus{}, false
 }
 
-// closed notes that a session's stream has ended: its lease starts.
+// closed notes that a session's stream has ended: its lease starts, if there is
+// anything to keep.
 func (r *registry) closed(id uint64, now time.Time) {
-	if s := r.sessions[id]; s != nil {
+	switch s := r.sessions[id]; {
+	case s == nil:
+	case len(s.services) == 0:
+		delete(r.sessions, id)
+	default:
 		s.expires = now.Add(s.lease)
 	}
 }

@@ -286,3 +286,15 @@ func TestARenewedPolicySetIsSavedWithItsNewEnd(t *testing.T) {
 	want(t, n.loop.dirty, true)
 	want(t, n.overlay.Deadline(), t0.Add(80*time.Second))
 }
+
+// Whoever opens and closes streams must not fill the registry, or the state
+// file.
+func TestAClosedSessionWithoutServicesIsForgotten(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80"))
+	r.announce(pod(2, "pod-2", "10.0.0.1:80", "a/1"))
+	r.closed(1, t0)
+	r.closed(2, t0)
+	want(t, len(r.sessions), 1)
+	want(t, r.deadline(t0), t0.Add(30*time.Second))
+}

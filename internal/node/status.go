@@ -112,9 +112,12 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	if n.rib != nil {
 		n.metrics.entries.Set(float64(len(n.rib.Entries)))
 	}
-	n.metrics.adjacency.Reset()
+	var adjacencies [linkstate.StateHeld + 1]int
 	for _, a := range view.Adjacencies {
-		n.metrics.adjacency.WithLabelValues(a.State.String()).Inc()
+		adjacencies[a.State]++
+	}
+	for s, count := range adjacencies { // each at once: a scrape may come in between
+		n.metrics.adjacency.WithLabelValues(linkstate.AdjacencyState(s).String()).Set(float64(count))
 	}
 	p := &picture{
 		view: view, rib: n.rib, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway,
