@@ -18,7 +18,8 @@ type Config struct {
 	// Log receives one line per connection, refusal and expired wait.
 	// Nil discards.
 	Log *slog.Logger
-	// OnEvent is called from the streams' goroutines and must not block.
+	// OnEvent is called from the streams' goroutines. While it blocks, its
+	// stream waits and no other; it must not wait for a client.
 	OnEvent func(Event)
 	// GateTimeout bounds each wait of a make-before-break update for the
 	// client's answer; then the stream goes on. Default 2 s.
