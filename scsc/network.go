@@ -102,9 +102,12 @@ func (n *network) ingresses() []dmsc.NodeID {
 	return out
 }
 
-// local reports whether the ingress delivers the name itself: it never leaves.
+// local reports whether the ingress delivers the name itself, as in its RIB: it
+// owns it and no other owner is nearer. Then the name never leaves.
 func (n *network) local(ingress dmsc.NodeID, name dmsc.ServicePrefix) bool {
-	return slices.ContainsFunc(n.owners[name], func(o owner) bool { return o.node == ingress })
+	own := func(o owner) bool { return o.node == ingress }
+	return slices.ContainsFunc(n.owners[name], own) &&
+		slices.ContainsFunc(n.spfRoutes(ingress, name), func(r route) bool { return own(r.owner) })
 }
 
 func (n *network) tree(root dmsc.NodeID) *spf.Tree {
