@@ -84,6 +84,9 @@ func announce(cmd *cobra.Command, f announceFlags, services []client.Service) er
 				line += fmt.Sprintf(": %s (%s)", s.Reason, s.Code)
 			}
 			fmt.Fprintln(out, line)
+			if ctx.Err() != nil {
+				return // the good-bye is no answer
+			}
 			final[s.Prefix] = s.State == client.Denied && s.Final
 			if len(final) == len(services) && allTrue(final) {
 				cancel()
