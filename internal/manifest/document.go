@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -145,6 +146,9 @@ func split(file string, data []byte) ([]*Document, error) {
 	if len(data) > maxBytes {
 		return nil, &Error{File: file, Code: CodeTooMany, Msg: fmt.Sprintf("the file has %d bytes, at most %d are read", len(data), maxBytes)}
 	}
+	if err := checkText(file, data); err != nil {
+		return nil, err
+	}
 	var docs []*Document
 	var faults []error
 	var text bytes.Buffer
@@ -173,6 +177,23 @@ func split(file string, data []byte) ([]*Document, error) {
 	}
 	flush(number)
 	return docs, errors.Join(faults...)
+}
+
+// checkText refuses what is not UTF-8: goccy lets it pass, and no message and no
+// configuration of an Envoy could carry it.
+func checkText(file string, data []byte) error {
+	line := 0
+	for text := range bytes.Lines(data) {
+		line++
+		for col := 0; col < len(text); {
+			r, size := utf8.DecodeRune(text[col:])
+			if r == utf8.RuneError && size == 1 {
+				return &Error{File: file, Line: line, Col: utf8.RuneCount(text[:col]) + 1, Code: CodeSyntax, Msg: fmt.Sprintf("the byte %#x is not UTF-8; save the file as UTF-8", text[col])}
+			}
+			col += size
+		}
+	}
+	return nil
 }
 
 func (d *Document) parse(text []byte) error {

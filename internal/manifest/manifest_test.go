@@ -233,3 +233,19 @@ func walk(err error, visit func(error)) {
 		visit(err)
 	}
 }
+
+// Text that is not UTF-8 would end the process where it is put into a message.
+func TestTextThatIsNotUTF8IsRefusedAtItsPlace(t *testing.T) {
+	for _, parse := range []func([]byte) error{
+		func(data []byte) error { _, err := Parse("f.yaml", data); return err },
+		func(data []byte) error { _, err := ParseSettings("f.yaml", data); return err },
+	} {
+		err := parse([]byte("a: grün\ntags: [\"ü\xff\"]\n"))
+		if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:2:10: DMSC101 the byte 0xff") {
+			t.Errorf("got %v", err)
+		}
+		if err := parse([]byte("# grün")); err != nil {
+			t.Errorf("UTF-8 is refused: %v", err)
+		}
+	}
+}
