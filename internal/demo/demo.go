@@ -11,6 +11,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/spa"
 )
 
 // MaxNodes is the size of a network that one machine carries: an Envoy is
@@ -30,23 +31,43 @@ type Options struct {
 }
 
 // policies make a link that is 80 ms slow a reason to go elsewhere within
-// three seconds, and its healing a reason to come back.
-const policies = `apiVersion: dmsc.io/v1alpha1
+// three seconds, and its healing a reason to come back, on a path that takes
+// some time by itself.
+func policies(path time.Duration) []byte {
+	return fmt.Appendf(nil, `apiVersion: dmsc.io/v1alpha1
 kind: QoSPolicy
 metadata: {name: fast}
 spec:
   thresholds:
-    delay: {enter: 40ms, clear: 20ms}
+    delay: {enter: %s, clear: %s}
   trigger: {samples: 3of5}
   recovery: {holdDown: 2s}
-`
+`, path+40*time.Millisecond, path+20*time.Millisecond)
+}
+
+// authority decides as the SPA will.
+func (o Options) authority() (*spa.Authority, error) {
+	text := o.Grants
+	if text == nil {
+		text = o.Topology.Grants()
+	}
+	grants, err := spa.ParseGrants("grants.yaml", text)
+	if err != nil {
+		return nil, err
+	}
+	return spa.NewAuthority(grants), nil
+}
 
 // Run tells the story. Without Once it then stays until ctx ends. The error
 // says which steps did not hold.
 func Run(ctx context.Context, o Options) error {
-	p, found := choose(o.Topology)
+	authority, err := o.authority()
+	if err != nil {
+		return err
+	}
+	allowed := lab.Allowed(o.Topology, authority)
+	p, found := choose(allowed)
 	dir := o.Keep
-	var err error
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
 			return err
@@ -57,18 +78,22 @@ func Run(ctx context.Context, o Options) error {
 	}
 	r := &reporter{w: o.Out, json: o.JSON, started: time.Now()}
 	net, err := lab.Start(ctx, lab.Options{
-		Topology: o.Topology, Grants: o.Grants, Policies: []byte(policies), Dir: dir, Binary: o.Binary, Envoy: o.Envoy,
+		Topology: o.Topology, Grants: o.Grants, Policies: policies(delay(o.Topology, p.path)), Dir: dir, Binary: o.Binary, Envoy: o.Envoy,
 	})
 	if err != nil {
 		return fmt.Errorf("start the network: %w", err)
 	}
-	s := &story{plan: p, net: net, report: r, opts: o, rate: rate}
+	s := &story{plan: p, authority: authority, allowed: allowed, net: net, report: r, opts: o, rate: rate}
 	if len(o.Topology.Nodes) > largeNetwork {
 		s.rate = largeRate
 	}
 	err = s.tell(ctx, found)
-	if err == nil && !o.Once && found {
-		r.note("the network stays up until Ctrl-C; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
+	if err == nil && !o.Once {
+		stays := "the network stays up until Ctrl-C"
+		if found {
+			stays += fmt.Sprintf("; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
+		}
+		r.note("%s", stays)
 		<-ctx.Done()
 	}
 	err = errors.Join(err, net.Close())

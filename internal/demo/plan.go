@@ -3,6 +3,7 @@ package demo
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
@@ -63,7 +64,8 @@ func planFor(t *topology.Topology, ribs map[dmsc.NodeID]*rib.RIB, ingress dmsc.N
 	reaches := func(rest *topology.Topology) bool {
 		r := compute(rest)[ingress]
 		found := r.Lookup(e.Prefix.String())
-		return found != nil && found.Distance < dmsc.LastResort
+		// A pod of the ingress itself is no other way through the network.
+		return found != nil && !found.Local && found.Distance < dmsc.LastResort
 	}
 	for _, n := range p.path[min(1, len(p.path)-1) : len(p.path)-1] {
 		if p.victim == "" && !ribs[p.path[0]].Lookup(e.Prefix.String()).Group.ECMP() && reaches(without(t, func(l topology.Link) bool { return l.A == n || l.B == n })) {
@@ -110,4 +112,17 @@ func walk(ribs map[dmsc.NodeID]*rib.RIB, from dmsc.NodeID, prefix dmsc.ServicePr
 		path = append(path, e.Group.Primaries[0].Remote)
 	}
 	return path
+}
+
+// delay is what the links of a path take by themselves, one way.
+func delay(t *topology.Topology, path []dmsc.NodeID) (sum time.Duration) {
+	for i := 1; i < len(path); i++ {
+		for _, l := range t.Links {
+			if joins(l, path[i-1], path[i]) {
+				sum += l.Delay
+				break
+			}
+		}
+	}
+	return sum
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/spa"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
 
@@ -25,7 +27,7 @@ import (
 type Options struct {
 	Topology *topology.Topology
 	// Grants is the text of the SPA's file; nil grants each pod of the topology
-	// its prefixes.
+	// its prefixes. What they refuse, WaitConverged does not wait for.
 	Grants []byte
 	// Policies is the text of the SCSC's file; nil means no policy.
 	Policies []byte
@@ -54,6 +56,7 @@ type Network struct {
 	nodes     map[dmsc.NodeID]*Node
 	links     []*Link
 	toys      []*Process
+	allowed   *topology.Topology // what of the pods the SPA will allow
 }
 
 // Daemon is one dmsc process with a health listener.
@@ -83,15 +86,18 @@ type Link struct {
 
 func (l *Link) relays() []*Relay { return []*Relay{l.control, l.toA, l.toB} }
 
-// SetDelay delays every byte of the link by d, each way.
+// SetDelay delays every byte of the link by d, each way, beside the delay that
+// the topology gives it.
 func (l *Link) SetDelay(d time.Duration) {
 	for _, r := range l.relays() {
-		r.SetDelay(d)
+		r.SetDelay(l.Delay + d)
 	}
 }
 
-// SetRate limits the data path to bit/s each way; 0 lifts the limit.
+// SetRate limits the data path to bit/s each way; 0 is what the topology gives
+// the link, which may be no limit.
 func (l *Link) SetRate(bps int64) {
+	bps = cmp.Or(bps, int64(l.Bandwidth))
 	l.toA.SetRate(bps)
 	l.toB.SetRate(bps)
 }
@@ -163,6 +169,8 @@ func (n *Network) plan(context.Context) error {
 				return err
 			}
 		}
+		l.SetDelay(0)
+		l.SetRate(0)
 		n.links = append(n.links, l)
 	}
 	return nil
@@ -191,6 +199,11 @@ func (n *Network) startCentres(context.Context) error {
 	if grants == nil {
 		grants = n.opts.Topology.Grants()
 	}
+	parsed, err := spa.ParseGrants("grants.yaml", grants)
+	if err != nil {
+		return err
+	}
+	n.allowed = Allowed(n.opts.Topology, spa.NewAuthority(parsed))
 	if err := n.write("spa/grants.yaml", grants); err != nil {
 		return err
 	}
@@ -384,12 +397,20 @@ func (n *Network) IDs() []dmsc.NodeID {
 
 // Link returns the first link between two nodes, nil if there is none.
 func (n *Network) Link(a, b dmsc.NodeID) *Link {
-	for _, l := range n.links {
-		if l.A == a && l.B == b || l.A == b && l.B == a {
-			return l
-		}
+	for _, l := range n.Between(a, b) {
+		return l
 	}
 	return nil
+}
+
+// Between returns the links between two nodes: several when they are parallel.
+func (n *Network) Between(a, b dmsc.NodeID) (out []*Link) {
+	for _, l := range n.links {
+		if l.A == a && l.B == b || l.A == b && l.B == a {
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // Links returns how many links there are.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/spa"
 )
 
 // poll is how often a condition is looked at: coarse enough to cost nothing,
@@ -35,7 +37,7 @@ func Until(ctx context.Context, what string, condition func(context.Context) err
 
 // WaitConverged waits until the network is of use: every node but the absent
 // ones is ready, their adjacencies are full, their databases are equal, and each
-// routes every prefix of the topology.
+// routes every prefix of the topology that the grants allow.
 func (n *Network) WaitConverged(ctx context.Context, absent ...dmsc.NodeID) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -52,6 +54,19 @@ func (n *Network) WaitConverged(ctx context.Context, absent ...dmsc.NodeID) erro
 		_, err := n.Converged(ctx, absent...)
 		return err
 	})
+}
+
+// Allowed is the topology with those services only that the authority allows
+// their pods.
+func Allowed(t *topology.Topology, a *spa.Authority) *topology.Topology {
+	out := *t
+	out.Pods = slices.Clone(t.Pods)
+	for i, p := range out.Pods {
+		out.Pods[i].Services = slices.DeleteFunc(slices.Clone(p.Services), func(s topology.Service) bool {
+			return !a.Judge(spa.Claim{Gateway: p.Gateway, Pod: p.Name, Prefixes: []string{s.Prefix.String()}})[0].Granted
+		})
+	}
+	return &out
 }
 
 // Converged reports the common digest of the databases, or why the network has
@@ -90,7 +105,7 @@ func (n *Network) settled(s node.Status, absent []dmsc.NodeID) error {
 	for _, e := range s.FIB {
 		names[e.Prefix] = true
 	}
-	for _, pod := range n.opts.Topology.Pods {
+	for _, pod := range n.allowed.Pods {
 		for _, v := range pod.Services {
 			if !names[v.Prefix.String()] && !slices.Contains(absent, pod.Gateway) {
 				return fmt.Errorf("%s is not routed yet", v.Prefix)
