@@ -60,6 +60,9 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 	id := a.node.sessionID()
 	// The newest statuses only: a pod that does not read costs one response.
 	statuses := make(chan []prefixStatus, 1)
+	// One request at a time is in the loop's hands, so that a pod that never
+	// stops writing costs the loop no more than one that waits.
+	applied := make(chan struct{}, 1)
 	requests := make(chan *dmscv1.AnnounceRequest)
 	failed := make(chan error, 1)
 	go func() {
@@ -81,9 +84,13 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 	var pod string
 	var lease time.Duration
 	var leaving, over bool // withdrawn, and not told so yet; nothing more will come
+	next := (<-chan *dmscv1.AnnounceRequest)(requests)
 	for {
 		select {
-		case req := <-requests:
+		case <-applied:
+			next = requests
+		case req := <-next:
+			next = nil
 			s, err := parseAnnouncement(id, req, from, a.node.cfg.Lease)
 			switch {
 			case err != nil:
@@ -93,9 +100,9 @@ func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServe
 			}
 			pod, lease, leaving = s.pod, s.lease, req.GetWithdraw()
 			if req.GetWithdraw() {
-				err = a.node.post(ctx, podWithdrew{id: id, statuses: statuses})
+				err = a.node.post(ctx, podWithdrew{id: id, statuses: statuses, applied: applied})
 			} else {
-				err = a.node.post(ctx, podAnnounced{session: s, statuses: statuses})
+				err = a.node.post(ctx, podAnnounced{session: s, statuses: statuses, applied: applied})
 			}
 			if err != nil {
 				return status.FromContextError(err).Err()

@@ -58,18 +58,21 @@ func (e selfProbed) apply(n *Node, now time.Time) {
 type podAnnounced struct {
 	session  *session
 	statuses chan []prefixStatus
+	applied  chan<- struct{} // of capacity 1
 }
 
 func (e podAnnounced) apply(n *Node, now time.Time) {
 	claims := n.registry.announce(e.session)
 	n.loop.listeners[e.session.id] = &listener{statuses: e.statuses}
 	n.authenticate(e.session.pod, claims)
+	e.applied <- struct{}{}
 }
 
 // podWithdrew: a pod took its announcement back.
 type podWithdrew struct {
 	id       uint64
 	statuses chan []prefixStatus
+	applied  chan<- struct{} // of capacity 1
 }
 
 func (e podWithdrew) apply(n *Node, now time.Time) {
@@ -83,6 +86,7 @@ func (e podWithdrew) apply(n *Node, now time.Time) {
 		delete(n.loop.listeners, e.id)
 		n.authenticate(pod, claims)
 	}
+	e.applied <- struct{}{}
 }
 
 // sessionClosed: an announcement stream has ended; its lease runs.

@@ -115,40 +115,43 @@ func (r *registry) announce(s *session) []dmsc.ServicePrefix {
 			delete(r.sessions, old.id)
 		}
 	}
-	s.services = slices.DeleteFunc(s.services, func(v service) bool {
-		st, bad := r.conflict(s, v)
-		if bad {
-			s.refused = append(s.refused, st)
-		}
-		return bad
-	})
+	r.refuse(s)
 	return r.claims(s.pod)
 }
 
-// conflict tells what of the announcement contradicts what is announced.
-func (r *registry) conflict(s *session, v service) (prefixStatus, bool) {
-	refuse := func(code, format string, args ...any) (prefixStatus, bool) {
-		return prefixStatus{prefix: v.Prefix.Prefix.String(), state: denied, code: code, reason: fmt.Sprintf(format, args...), final: true}, true
-	}
-	perPod, all := map[dmsc.ServicePrefix]bool{}, map[dmsc.ServicePrefix]bool{}
-	for _, o := range r.sessions {
+// refuse takes out of a new announcement what contradicts what is announced.
+func (r *registry) refuse(s *session) {
+	ofPod, ofGateway := map[dmsc.ServicePrefix]bool{}, map[dmsc.ServicePrefix]bool{}
+	others := map[dmsc.ServicePrefix]*session{} // with the protocol that the prefix has
+	for _, o := range r.ordered() {
+		if o.id == s.id {
+			continue
+		}
 		for _, w := range o.services {
-			all[w.Prefix.Prefix] = true
+			p := w.Prefix.Prefix
+			ofGateway[p], others[p] = true, o
 			if o.pod == s.pod {
-				perPod[w.Prefix.Prefix] = true
-			}
-			if o.id != s.id && w.Prefix.Prefix == v.Prefix.Prefix && w.Protocol != v.Protocol {
-				return refuse("protocol_conflict", "%s is announced as %s by pod %s; instances of one prefix share a protocol", v.Prefix.Prefix, w.Protocol, o.pod)
+				ofPod[p] = true
 			}
 		}
 	}
-	switch {
-	case len(perPod) > maxPrefixesPerPod:
-		return refuse("too_many", "pod %s announces more than %d prefixes", s.pod, maxPrefixesPerPod)
-	case len(all) > maxPrefixesPerGateway:
-		return refuse("too_many", "this gateway has more than %d prefixes", maxPrefixesPerGateway)
-	}
-	return prefixStatus{}, false
+	s.services = slices.DeleteFunc(s.services, func(v service) bool {
+		p, code, reason := v.Prefix.Prefix, "", ""
+		switch o := others[p]; {
+		case o != nil && o.protocol(p) != v.Protocol:
+			code = "protocol_conflict"
+			reason = fmt.Sprintf("%s is announced as %s by pod %s; instances of one prefix share a protocol", p, o.protocol(p), o.pod)
+		case !ofPod[p] && len(ofPod) >= maxPrefixesPerPod:
+			code, reason = "too_many", fmt.Sprintf("pod %s announces more than %d prefixes", s.pod, maxPrefixesPerPod)
+		case !ofGateway[p] && len(ofGateway) >= maxPrefixesPerGateway:
+			code, reason = "too_many", fmt.Sprintf("this gateway has more than %d prefixes", maxPrefixesPerGateway)
+		default:
+			ofPod[p], ofGateway[p] = true, true
+			return false
+		}
+		s.refused = append(s.refused, prefixStatus{prefix: p.String(), state: denied, code: code, reason: reason, final: true})
+		return true
+	})
 }
 
 // closed notes that a session's stream has ended: its lease starts, if there is
@@ -361,6 +364,12 @@ func (r *registry) ordered() []*session {
 // target is how the instance is asked to detect itself.
 func (v service) target() measure.Target {
 	return measure.Target{Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol, HealthPath: v.DetectPath}
+}
+
+// protocol is that of a prefix which the session announces.
+func (s *session) protocol(p dmsc.ServicePrefix) dmsc.Protocol {
+	i := slices.IndexFunc(s.services, func(v service) bool { return v.Prefix.Prefix == p })
+	return s.services[i].Protocol
 }
 
 func (s *session) announces(p dmsc.ServicePrefix) bool {

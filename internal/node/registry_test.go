@@ -298,3 +298,47 @@ func TestAClosedSessionWithoutServicesIsForgotten(t *testing.T) {
 	want(t, len(r.sessions), 1)
 	want(t, r.deadline(t0), t0.Add(30*time.Second))
 }
+
+// Of what is too many, the first prefixes by name count.
+func TestWhatIsTooManyIsRefusedAndTheRestCounts(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", many(maxPrefixesPerPod-1)...))
+	r.announce(pod(2, "pod-1", "10.0.0.1:80", "z/1", "z/2"))
+	var codes []string
+	for _, s := range r.statuses(2, false) {
+		codes = append(codes, s.prefix+" "+s.code)
+	}
+	want(t, codes, []string{"z/1 authenticating", "z/2 too_many"})
+}
+
+// The SPA is always asked with what the pod has said last, also when a session
+// ends that was not its newest.
+func TestTheNewestTokenOfAPodIsKept(t *testing.T) {
+	r := newRegistry()
+	want(t, r.token("pod-1"), []byte(nil))
+	first, second, other := pod(1, "pod-1", "10.0.0.1:80", "a/1"), pod(2, "pod-1", "10.0.0.1:80", "b/1"), pod(3, "pod-2", "10.0.0.2:80", "c/1")
+	first.token, second.token, other.token = []byte("first"), []byte("second"), []byte("other")
+	r.announce(first)
+	r.announce(second)
+	r.announce(other)
+	want(t, r.token("pod-1"), []byte("second"))
+	r.closed(1, t0)
+	r.tick(t0.Add(time.Hour))
+	want(t, r.token("pod-1"), []byte("second"))
+	r.withdraw(2)
+	want(t, r.token("pod-1"), []byte(nil))
+}
+
+// An answer that was on its way when the pod took its claim back must not allow
+// a later claim before that is answered.
+func TestAVerdictOnAClaimThatWasTakenBackIsForgotten(t *testing.T) {
+	r := newRegistry()
+	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	r.withdraw(1)
+	want(t, r.judge("pod-1", dmsc.MustParsePrefix("a/1"), verdict{granted: true}), false)
+	r.announce(pod(2, "pod-1", "10.0.0.1:80", "a/1"))
+	want(t, names(r, t0), []string{})
+	want(t, r.judge("pod-1", dmsc.MustParsePrefix("a/1"), verdict{granted: true}), true)
+	want(t, r.judge("pod-1", dmsc.MustParsePrefix("a/1"), verdict{granted: true}), false) // nothing new
+	want(t, names(r, t0), []string{"a/1"})
+}

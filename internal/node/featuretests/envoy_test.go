@@ -43,16 +43,17 @@ type envoy struct {
 	held  map[xds.Type]map[string]*discoveryv3.Resource
 	asked map[xds.Type]map[string]bool // subscribed by name: endpoints and routes
 	heard []string                     // every response since start, "routes +a -b"
-	// refuse says why a response is refused, "" to accept it.
-	refuse func(r *discoveryv3.DeltaDiscoveryResponse) string
+	// refuse is the resource whose presence has a response refused.
+	refuse string
 	// silent keeps back the answer to responses of a type until it is nil again.
 	silent map[xds.Type]chan struct{}
-	slow   map[string]time.Duration // per probe path, one way and back
+	slow   map[string]time.Duration // per probe path, there and back
+	cut    map[string]bool          // per probe path
 }
 
 func newEnvoy(t *testing.T, id, socket, probe string) *envoy {
 	t.Helper()
-	e := &envoy{t: t, id: id, socket: socket, silent: map[xds.Type]chan struct{}{}, slow: map[string]time.Duration{}, stop: func() {}}
+	e := &envoy{t: t, id: id, socket: socket, silent: map[xds.Type]chan struct{}{}, slow: map[string]time.Duration{}, cut: map[string]bool{}, stop: func() {}}
 	e.client = &http.Client{Transport: &http.Transport{}}
 	var err1, err2 error
 	e.fabric, err1 = net.Listen("tcp", "127.0.0.1:0")
@@ -198,11 +199,9 @@ func (e *envoy) take(ctx context.Context, r *discoveryv3.DeltaDiscoveryResponse)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
-	if e.refuse != nil {
-		if why := e.refuse(r); why != "" {
-			answer.ErrorDetail = &status.Status{Code: 13, Message: why}
-			return []*discoveryv3.DeltaDiscoveryRequest{answer}, nil
-		}
+	if slices.ContainsFunc(r.GetResources(), func(res *discoveryv3.Resource) bool { return res.GetName() == e.refuse }) {
+		answer.ErrorDetail = &status.Status{Code: 13, Message: e.refuse + ": the words of Envoy"}
+		return []*discoveryv3.DeltaDiscoveryRequest{answer}, nil
 	}
 	var asks, drops []string
 	asked := xds.Endpoints
@@ -337,7 +336,7 @@ func (e *envoy) endpoint(cluster, path string) (address string, wait time.Durati
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	res := e.held[xds.Endpoints][cluster]
-	if res == nil {
+	if res == nil || e.cut[path] {
 		return "", 0
 	}
 	for _, l := range decode(e.t, res, &endpointv3.ClusterLoadAssignment{}).GetEndpoints() {

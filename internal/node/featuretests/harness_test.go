@@ -145,7 +145,7 @@ func (n *network) converged(absent ...dmsc.NodeID) {
 				return fmt.Errorf("%s is not ready: %s", id, said)
 			}
 			for _, adj := range s.Adjacencies {
-				if adj.State != "full" && !slices.Contains(absent, adj.Neighbor) {
+				if adj.State != "full" && !adj.IsObserver && !slices.Contains(absent, adj.Neighbor) {
 					return fmt.Errorf("link %s to %s is %s", id, adj.Neighbor, adj.State)
 				}
 			}
@@ -180,6 +180,14 @@ func within(t *testing.T, limit time.Duration, what string, check func() error) 
 		case <-tick.C:
 		}
 	}
+}
+
+// when is nil if something is so, and else says what is.
+func when(so bool, format string, args ...any) error {
+	if so {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
 }
 
 // route says how a node reaches a prefix: "sr-1", "sr-1 sr-2" for ECMP,
@@ -266,22 +274,26 @@ func (a *agent) Status() node.Status {
 	return a.node.Status()
 }
 
-// lsdb is the agent's database as an operator reads it.
-func (a *agent) lsdb() string {
+// lsdb is the agent's database, and metrics its figures, as an operator reads
+// them.
+func (a *agent) lsdb() string    { return a.page("/api/v1/lsdb") }
+func (a *agent) metrics() string { return a.page("/metrics") }
+
+func (a *agent) page(page string) string {
 	a.n.t.Helper()
 	path := strings.TrimPrefix(a.cfg.Listen.Health, "unix://")
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}}
 	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport}).Get("http://health/api/v1/lsdb")
+	resp, err := (&http.Client{Transport: transport}).Get("http://health" + page)
 	if err != nil {
 		a.n.t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || !json.Valid(body) {
-		a.n.t.Fatalf("lsdb of %s: %v\n%s", a.id, err, body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		a.n.t.Fatalf("%s of %s: %v, %s", page, a.id, err, body)
 	}
 	return string(body)
 }

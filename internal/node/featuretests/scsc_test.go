@@ -26,7 +26,7 @@ type centre struct {
 	view   *linkstate.View
 }
 
-// withSCSC gives a network that does not run yet an SCSC. It judges every name
+// withSCSC gives a network that does not run yet an SCSC. It judges a/1
 // by one limit: a delay of 20 ms one way.
 func (n *network) withSCSC(ttl time.Duration, observe ...dmsc.NodeID) {
 	n.t.Helper()
@@ -49,7 +49,7 @@ func (c *centre) start(n *network, address string, ttl time.Duration, seen []str
 		Domain: "test", Logger: n.log, Step: 10 * time.Millisecond,
 		Center: scsc.Config{Term: 1, TTL: ttl, WarmUp: -1, Interval: 200 * time.Millisecond, WatchInterval: 100 * time.Millisecond},
 		Rules: []policy.QoSPolicy{{
-			Name: "quick", Trigger: policy.Trigger{Samples: 1, Of: 1}, HoldDown: time.Hour,
+			Name: "quick", Selector: dmsc.MustParsePrefix("a/1"), Trigger: policy.Trigger{Samples: 1, Of: 1}, HoldDown: time.Hour,
 			Thresholds: policy.Thresholds{Delay: &policy.Limit[time.Duration]{Enter: 20 * time.Millisecond, Clear: 10 * time.Millisecond}},
 		}},
 		OnEvent: func(e scsc.Event) {
