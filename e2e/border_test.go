@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,14 +204,4 @@ func (n *network) reachable(t *testing.T, gateway dmsc.NodeID, name string, stat
 		}
 		return nil
 	})
-}
-
-// ids as strings, sorted.
-func names(ids []dmsc.NodeID) []string {
-	var out []string
-	for _, id := range ids {
-		out = append(out, string(id))
-	}
-	slices.Sort(out)
-	return out
 }
