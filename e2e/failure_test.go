@@ -109,13 +109,20 @@ func TestNothingIsLostWhenARouterIsKilledAndTheServiceIsReplaySafe(t *testing.T)
 	nothingLost(t, "b/4 (replay_safe) at 50 ms a request while sr-2 is killed", r)
 }
 
-// a/4 may not be asked twice: what was written to the dead router is lost, and
-// nothing else.
+// a/4 and d/3 may not be asked twice: what was written to the dead router is
+// lost, and nothing else. sg-2 has no alternate for d/3: what it cannot send
+// waits for its new FIB.
 func TestOnlyRequestsInTheDeadRouterAreLostWhenTheServiceIsNotReplaySafe(t *testing.T) {
 	n := start(t, "")
-	for _, path := range []string{"/", "/", "/sleep?ms=50"} {
-		at, r := n.fall(t, "sr-2", n.load("sg-1", "a/4", path, rate))
-		t.Logf("measured: a/4%s (not replay_safe) while sr-2 is killed: %d of %d lost", path, len(r.Lost), r.Sent)
+	for _, c := range []struct {
+		gateway, victim dmsc.NodeID
+		name, path      string
+	}{
+		{"sg-1", "sr-2", "a/4", "/"}, {"sg-1", "sr-2", "a/4", "/"}, {"sg-1", "sr-2", "a/4", "/sleep?ms=50"},
+		{"sg-2", "sr-1", "d/3", "/"}, {"sg-2", "sr-1", "d/3", "/"},
+	} {
+		at, r := n.fall(t, c.victim, n.load(c.gateway, c.name, c.path, rate))
+		t.Logf("measured: %s%s (not replay_safe) at %s while %s is killed: %d of %d lost", c.name, c.path, c.gateway, c.victim, len(r.Lost), r.Sent)
 		if len(r.Lost) == 0 {
 			continue
 		}

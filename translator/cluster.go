@@ -71,6 +71,11 @@ func (b *builder) groupCluster(g *rib.Group) cluster {
 	localities := []*endpointv3.LocalityLbEndpoints{b.nextHops(0, g.Primaries)}
 	if len(g.Backup) > 0 {
 		localities = append(localities, b.nextHops(1, g.Backup))
+	} else if b.Addrs.Ingress != "" {
+		// Envoy repeats no request that found no host, and it repeats within
+		// one cluster. Through our own demote listener it gets an answer that
+		// the ingress does repeat, and then by the FIB of that moment.
+		localities = append(localities, demoteEndpoint(1))
 	}
 	return withEndpoints(c, localities...)
 }

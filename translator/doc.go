@@ -32,6 +32,7 @@
 //	dmsc/ingress  dmsc/ingress  pods: aliases, policies, retries on dmsc-error
 //	dmsc/fabric   dmsc/fabric   neighbours: explicit paths, transit, delivery
 //	dmsc/demote   dmsc/fabric   ourselves: a path that broke continues without it
+//	                            and a gateway without a living next hop looks again
 //	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
 //
 // A request walks: trust border (header.go) → virtual host (ingress.go) → group

@@ -25,6 +25,9 @@ func (b *builder) fabricTable() *routev3.RouteConfiguration {
 	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
 		return []*routev3.Route{b.guard(c), c.forward(GroupCluster(g))}, hopRetry(c, !g.ECMP())
 	})...)
+	if b.Addrs.Ingress != "" {
+		hosts = append(hosts, b.again())
+	}
 	hosts = append(hosts, &routev3.VirtualHost{
 		Name:    "dmsc/none",
 		Domains: []string{"*"},
@@ -54,6 +57,15 @@ func (b *builder) hello(generation string) *routev3.VirtualHost {
 			},
 		}},
 	}
+}
+
+// demotedAgain is the key of requests that find no living next hop even after
+// their demotion.
+const demotedAgain = "dmsc/again"
+
+// again ends them: the ingress repeats what has this answer.
+func (b *builder) again() *routev3.VirtualHost {
+	return &routev3.VirtualHost{Name: demotedAgain, Domains: []string{demotedAgain}, Routes: bothWays(b.noHealthy)}
 }
 
 func (b *builder) ownName() string { return "dmsc/node/" + string(b.Node) }

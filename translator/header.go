@@ -24,6 +24,9 @@ const (
 	// headerInstance is the instance chosen for a function, beside a path only.
 	headerInstance = "dmsc-instance"
 	headerTrace    = "dmsc-trace"
+	// headerDemoted marks, within one node, what went through its demote
+	// listener. Its value is the key of the second time.
+	headerDemoted = "dmsc-demoted"
 
 	// headerError marks a reply that no pod has seen: "<code>; node=<id>".
 	headerError      = "dmsc-error"
@@ -44,7 +47,7 @@ const (
 // What delivery removes: pods get the prefix and the via, and what they answer
 // must not pass for an answer of the fabric.
 var (
-	hiddenFromPods   = []string{headerPath, headerInstance, headerTrace}
+	hiddenFromPods   = []string{headerPath, headerInstance, headerTrace, headerDemoted}
 	forbiddenForPods = []string{headerError, headerHop, headerNode, headerGeneration}
 )
 
@@ -103,19 +106,25 @@ func borderMutations() []*mutationv3.HeaderMutation {
 // keyMutations set the key of the fabric table.
 func keyMutations() []*mutationv3.HeaderMutation {
 	return []*mutationv3.HeaderMutation{
+		remove(headerDemoted),
 		remove(headerKey),
 		appendHeader(setHeader(headerKey, "%REQ("+headerPath+"?"+headerPrefix+")%")),
 	}
 }
 
 // demoteMutations make a request an ordinary one again. The via is removed and
-// not overwritten: the route table appends this node after it.
+// not overwritten: the route table appends this node after it. What comes here
+// again, because the ordinary way is dead, is looked up as demotedAgain.
 func demoteMutations() []*mutationv3.HeaderMutation {
-	return append([]*mutationv3.HeaderMutation{
+	return []*mutationv3.HeaderMutation{
 		remove(headerPath),
 		remove(headerVia),
 		remove(headerInstance),
-	}, keyMutations()...)
+		remove(headerKey),
+		appendHeader(setHeader(headerKey, "%REQ("+headerDemoted+"?"+headerPrefix+")%")),
+		remove(headerDemoted),
+		appendHeader(setHeader(headerDemoted, demotedAgain)),
+	}
 }
 
 func earlyMutation(mutations []*mutationv3.HeaderMutation) []*corev3.TypedExtensionConfig {

@@ -100,6 +100,10 @@ func (b *builder) noRoute(c class) *routev3.Route {
 	return b.refuse(c, 404, codeNoRoute, "no route at "+string(b.Node))
 }
 
+func (b *builder) noHealthy(c class) *routev3.Route {
+	return b.refuse(c, 503, codeNoHealthy, "no healthy next hop at "+string(b.Node))
+}
+
 // domains are the keys an entry answers to.
 func domains(e *rib.Entry) []string {
 	p := e.Prefix.String()
