@@ -45,6 +45,7 @@ type loopState struct {
 
 	plan       scsc.Plan
 	nextReport time.Time
+	shown      map[linkstate.LinkKey]linkstate.AdjacencyState // as logged last
 	qualities  map[linkstate.LinkKey]*quality
 	rates      map[linkstate.LinkKey]measure.Rate
 	reported   []scsc.Status  // of policies, as last told to the SCSC
@@ -335,6 +336,7 @@ func (n *Node) authenticate(pod string, claims []dmsc.ServicePrefix) {
 // begin starts what follows from the configuration and the state file.
 func (n *Node) begin(now time.Time) {
 	n.loop.listeners = map[uint64]*listener{}
+	n.loop.shown = map[linkstate.LinkKey]linkstate.AdjacencyState{}
 	n.loop.qualities = map[linkstate.LinkKey]*quality{}
 	n.loop.stored = n.loop.incarnation
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})

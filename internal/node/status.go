@@ -115,6 +115,10 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	var adjacencies [linkstate.StateHeld + 1]int
 	for _, a := range view.Adjacencies {
 		adjacencies[a.State]++
+		if last := n.loop.shown[a.LinkKey]; last != a.State {
+			n.loop.shown[a.LinkKey] = a.State
+			n.log.Info("adjacency", "neighbor", string(a.Remote), "link", string(a.ID), "state", a.State.String(), "was", last.String())
+		}
 	}
 	for s, count := range adjacencies { // each at once: a scrape may come in between
 		n.metrics.adjacency.WithLabelValues(linkstate.AdjacencyState(s).String()).Set(float64(count))
