@@ -76,6 +76,11 @@ func (o *Observer) Run(ctx context.Context) error {
 			select {
 			case ev := <-o.events:
 				o.step(ev)
+				// A view for all that came in meanwhile: a full database arrives in
+				// hundreds of messages.
+				for range len(o.events) {
+					o.step(<-o.events)
+				}
 			case <-timer.C:
 			case <-ctx.Done():
 				return nil

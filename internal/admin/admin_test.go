@@ -1,0 +1,117 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dmsc-mesh/dmsc/internal/admin"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// get asks a handler and returns status and body.
+func get(cfg admin.Config, target string) (int, string) {
+	w := httptest.NewRecorder()
+	admin.Handler(cfg).ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+	return w.Code, w.Body.String()
+}
+
+func TestReadyIsAllOfItsChecks(t *testing.T) {
+	checks := []admin.Check{{Name: "lsdb", OK: true, Detail: "3 records"}, {Name: "envoy", Detail: "no answer"}}
+	ready := admin.Config{Ready: func() []admin.Check { return checks[:1] }}
+	not := admin.Config{Ready: func() []admin.Check { return checks }}
+	for _, c := range []struct {
+		cfg    admin.Config
+		target string
+		code   int
+		body   string
+	}{
+		{ready, "/livez", 200, "ok\n"},
+		{not, "/livez", 200, "ok\n"}, // alive is not ready
+		{ready, "/readyz", 200, "ok\n"},
+		{ready, "/readyz?verbose", 200, "ok  lsdb: 3 records\n"},
+		{not, "/readyz", 503, "ok  lsdb: 3 records\nnot envoy: no answer\n"}, // why not, unasked
+		{not, "/readyz?verbose", 503, "ok  lsdb: 3 records\nnot envoy: no answer\n"},
+		{admin.Config{}, "/readyz", 200, "ok\n"},
+	} {
+		if code, body := get(c.cfg, c.target); code != c.code || body != c.body {
+			t.Errorf("%s answers %d %q, want %d %q", c.target, code, body, c.code, c.body)
+		}
+	}
+}
+
+func TestPagesAreJSONOfTheMoment(t *testing.T) {
+	n := 0
+	cfg := admin.Config{JSON: map[string]func() any{"/api/v1/status": func() any { n++; return map[string]int{"asked": n} }}}
+	for want := 1; want < 3; want++ {
+		var got map[string]int
+		if code, body := get(cfg, "/api/v1/status"); code != 200 || json.Unmarshal([]byte(body), &got) != nil || got["asked"] != want {
+			t.Errorf("it answers %d %q", code, body)
+		}
+	}
+	if code, _ := get(cfg, "/api/v1/other"); code != 404 {
+		t.Errorf("an unknown page answers %d", code)
+	}
+	w := httptest.NewRecorder()
+	admin.Handler(cfg).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/v1/status", strings.NewReader("{}")))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("a POST answers %d; pages are read only", w.Code)
+	}
+}
+
+func TestMetricsAreServedWhenThereAreAny(t *testing.T) {
+	if code, body := get(admin.Config{Metrics: admin.NewMetrics()}, "/metrics"); code != 200 || !strings.Contains(body, "go_goroutines") || !strings.Contains(body, "process_") {
+		t.Errorf("it answers %d %.80q", code, body)
+	}
+	if code, _ := get(admin.Config{}, "/metrics"); code != 404 {
+		t.Errorf("without metrics it answers %d", code)
+	}
+}
+
+// A reader that never finishes must not keep a process from ending.
+func TestServeEndsWithItsContextWhoeverIsConnected(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- admin.Serve(ctx, l, admin.Config{}) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /livez HTTP/1.1\r\nHost: x\r\n"); err != nil { // and no more
+		t.Fatal(err)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("Serve returns %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Serve goes on")
+	}
+}
+
+func TestServeSaysWhyItCannot(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := admin.Serve(t.Context(), l, admin.Config{}); err == nil || !strings.HasPrefix(err.Error(), "serve health: ") {
+		t.Errorf("Serve returns %v", err)
+	}
+}
