@@ -30,7 +30,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; only a failing test reaches it.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // network is agents, each beside a fake Envoy, an SPA and perhaps an SCSC.
 type network struct {

@@ -127,8 +127,8 @@ func TestAPolicyIsReportedLiveOnlyWhenEnvoyHasAcceptedIt(t *testing.T) {
 func TestPoliciesOutliveTheSCSCForTheirTTL(t *testing.T) {
 	n := slowed(t, 700*time.Millisecond)
 	n.policyIs("sg-1", "quick/sg-1/a/1 live")
-	n.scsc.stop()
 	begun := time.Now()
+	n.scsc.stop()
 	n.policyIs("sg-1")
 	if d := time.Since(begun); d < 300*time.Millisecond { // a heartbeat came at most TTL/3 before
 		t.Errorf("the policies went %v after the SCSC; their TTL is 700ms", d)
