@@ -18,6 +18,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 )
@@ -49,7 +50,7 @@ type Server struct {
 	log      *slog.Logger
 	tables   *Tables
 	initial  policy.Set
-	digest   [32]byte
+	watcher  *watch.Watcher // of cfg.Policies; nil without
 	events   chan event
 	view     atomic.Pointer[linkstate.View]
 	viewed   chan struct{} // capacity 1: view has changed
@@ -102,7 +103,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	s.initial.Rules = cfg.Rules
 	if cfg.Policies != "" {
-		s.digest = digestOf(cfg.Policies)
+		s.watcher = watch.New(cfg.Policies)
 		var err error
 		if s.initial, err = policy.Load(cfg.Policies); err != nil {
 			return nil, err
@@ -134,9 +135,12 @@ func (s *Server) Run(ctx context.Context) error {
 	defer close(s.finished)
 	defer cancel()
 	s.use(s.initial)
-	if s.cfg.Policies != "" {
+	if s.watcher != nil {
 		watching.Go(func() {
-			err := watchPolicies(ctx, s.cfg.Policies, s.digest, func(set policy.Set, err error) { s.send(ctx, loaded{set, err}) })
+			err := s.watcher.Run(ctx, func() {
+				set, err := policy.Load(s.cfg.Policies)
+				s.send(ctx, loaded{set, err})
+			}, func(err error) { s.log.Warn("watching the policies", "err", err) })
 			if err != nil {
 				s.log.Error("policies are no longer watched", "err", err)
 			}

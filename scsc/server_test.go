@@ -1,6 +1,7 @@
 package scsc_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -42,7 +43,7 @@ type centre struct {
 func startCentre(t *testing.T, cfg scsc.ServerConfig) *centre {
 	t.Helper()
 	cfg.Domain = "test"
-	cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	s, err := scsc.NewServer(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +336,8 @@ func TestPolicyFileIsWatchedAndTheLastGoodOneKept(t *testing.T) {
 	if err := s.net.read(figure2); err != nil {
 		t.Fatal(err)
 	}
-	c := startCentre(t, scsc.ServerConfig{Policies: dir, Step: 10 * time.Millisecond, Center: scsc.Config{Term: 1}})
+	refused := make(refusals, 16)
+	c := startCentre(t, scsc.ServerConfig{Policies: dir, Step: 10 * time.Millisecond, Center: scsc.Config{Term: 1}, Logger: slog.New(refused)})
 	c.server.UpdateLSDB(s.net.view())
 	rule := func() string {
 		rows, err := c.server.Tables().Policies()
@@ -350,15 +352,26 @@ func TestPolicyFileIsWatchedAndTheLastGoodOneKept(t *testing.T) {
 	eventually(t, "the first rule", func() bool { return rule() == "fast" })
 	writePolicy(t, file, strings.ReplaceAll(slowRule, "enter: 40ms", "enter: 40"))
 	writePolicy(t, filepath.Join(dir, "second.yaml"), strings.ReplaceAll(slowRule, "name: fast", "name: a-second"))
+	eventually(t, "the bad file refused", func() bool { return len(refused) > 0 })
 	// The second file alone would be good; the folder is judged as a whole.
+	if got := rule(); got != "fast" {
+		t.Errorf("after a bad change the rule is %q, want the last good one", got)
+	}
 	writePolicy(t, file, strings.ReplaceAll(slowRule, "name: fast", "name: b-renamed"))
 	eventually(t, "both good again", func() bool { return rule() == "a-second" })
-	writePolicy(t, filepath.Join(dir, "second.yaml"), "nonsense")
-	if err := os.Remove(file); err != nil {
-		t.Fatal(err)
+}
+
+// refusals is a log that keeps the refusals of policies.
+type refusals chan slog.Record
+
+func (r refusals) Enabled(context.Context, slog.Level) bool { return true }
+func (r refusals) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r refusals) WithGroup(string) slog.Handler            { return r }
+func (r refusals) Handle(_ context.Context, record slog.Record) error {
+	if strings.HasPrefix(record.Message, "policies are refused") {
+		r <- record
 	}
-	writePolicy(t, filepath.Join(dir, "second.yaml"), strings.ReplaceAll(slowRule, "name: fast", "name: last"))
-	eventually(t, "the last", func() bool { return rule() == "last" })
+	return nil
 }
 
 // eventually polls for what another goroutine brings about, for at most 10 s.

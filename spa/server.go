@@ -18,6 +18,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
 )
 
 // Limits of one gateway's stream. What exceeds them is denied as RateLimited,
@@ -55,7 +56,7 @@ type Server struct {
 
 	mu        sync.Mutex // guards what follows
 	streams   map[*stream]bool
-	digest    string // of the file that current came from
+	watcher   *watch.Watcher // of the path that was loaded last
 	lastError error
 }
 

@@ -39,13 +39,14 @@ var may = map[string][]string{
 	"translator":              {".", "linkstate", "linkstate/rib"},
 	"xds":                     {".", "translator"},
 	"xds/xdstest":             {".", "xds"},
-	"spa":                     {".", "internal/manifest", "api/dmsc/v1"},
+	"spa":                     {".", "internal/manifest", "internal/watch", "api/dmsc/v1"},
 	"scsc/policy":             {".", "internal/manifest"},
-	"scsc":                    {".", "linkstate", "linkstate/spf", "linkstate/rib", "scsc/policy", "internal/manifest", "api/dmsc/v1"},
+	"scsc":                    {".", "linkstate", "linkstate/spf", "linkstate/rib", "scsc/policy", "internal/manifest", "internal/watch", "api/dmsc/v1"},
 	"internal/measure":        {".", "linkstate", "translator"},
 	"internal/admin":          {"."},
 	"internal/envoybin":       {},
 	"internal/serve":          {},
+	"internal/watch":          {},
 	"internal/observer":       {".", "linkstate", "linkstate/peering"},
 }
 
@@ -80,6 +81,7 @@ var doors = []struct {
 	{"github.com/envoyproxy/go-control-plane/pkg", []string{"xds", "xds/xdstest"}, "the translator emits Envoy's protos only"},
 	{"github.com/envoyproxy/go-control-plane/envoy", []string{"translator", "xds", "xds/xdstest", "internal/lab", "e2e"}, "Envoy's words stay behind the translator"},
 	{"google.golang.org/grpc", []string{"api/dmsc/v1", "linkstate/peering", "spa", "scsc", "xds", "xds/xdstest", "internal/node", "internal/serve", "internal/toy", "client", "cmd/dmsc", "internal/cli", "e2e", "internal/lab", "internal/demo"}, "the wire stops at the edge"},
+	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "a change is noticed in one way"},
 	{"go.etcd.io/bbolt", []string{"internal/node"}, "one state file, one writer"},
 	{module + "/api", []string{"linkstate/peering", "spa", "scsc", "internal/node", "internal/serve", "internal/toy", "client", "internal/cli", "cmd/dmsc", "e2e"}, "wire structs stop at the edge"},
 }

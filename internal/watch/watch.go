@@ -1,0 +1,128 @@
+// Package watch notices when the content of an operator's file, or of a folder
+// of *.yaml and *.yml, has become another.
+//
+//	w := watch.New(path) // before the first load: what changes after it is noticed
+//	load(path)
+//	go w.Run(ctx, func() { load(path) }, func(err error) { log.Warn(…) })
+//
+// A change is told when the path has been left alone for a while, since half a
+// YAML file can be valid and would take the other half out of force. Content
+// counts, not times or events: a file written again as it was is no change. A
+// file that vanishes or cannot be read is one; whoever loads it says what is
+// wrong.
+package watch
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	settle  = 100 * time.Millisecond // without an event before a look; two looks must agree
+	patient = time.Second            // with what is never left alone
+	recheck = time.Second            // for mounts that report no events
+)
+
+// Watcher tells one path's content from what it was before.
+type Watcher struct {
+	path string
+	seen digest
+}
+
+// New returns a watcher that takes the content of this moment as known.
+func New(path string) *Watcher { return &Watcher{path, digestOf(path)} }
+
+// Path is what is watched.
+func (w *Watcher) Path() string { return w.path }
+
+// Run calls changed 200 ms after each change, or 1.1 s where no event tells of
+// it; a path that is never left alone is told of each second all the same. It
+// calls warn when events were lost, which only delays. Run itself calls both,
+// and runs once at a time. It returns nil when ctx ends, and an error when it
+// cannot start.
+func (w *Watcher) Run(ctx context.Context, changed func(), warn func(error)) error {
+	events, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", w.path, err)
+	}
+	defer events.Close()
+	// A file is replaced by renaming another: its folder reports that.
+	folder := w.path
+	if info, err := os.Stat(w.path); err != nil || !info.IsDir() {
+		folder = filepath.Dir(w.path)
+	}
+	if err := events.Add(folder); err != nil {
+		return fmt.Errorf("watch %s: %w", folder, err)
+	}
+	w.run(ctx, events.Events, events.Errors, changed, warn)
+	return nil
+}
+
+// run is Run without the file system's events.
+func (w *Watcher) run(ctx context.Context, events <-chan fsnotify.Event, faults <-chan error, changed func(), warn func(error)) {
+	look := time.NewTimer(settle) // at what happened since New
+	defer look.Stop()
+	last := w.seen      // by the last look
+	var since time.Time // of the first sign that something is being written
+	overdue := func() bool { return !since.IsZero() && time.Since(since) >= patient }
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			now := digestOf(w.path)
+			alone := now == last
+			last = now
+			if alone || overdue() {
+				since = time.Time{}
+				if now != w.seen {
+					w.seen = now // before the load: what changes during it is the next change
+					changed()
+				}
+				look.Reset(recheck)
+				continue
+			}
+			// The look may have come in the middle of a write, and where there
+			// are no events nothing else tells of it: two looks must agree.
+			look.Reset(settle)
+		case err := <-faults:
+			warn(err)
+		case <-events:
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if !overdue() {
+			look.Reset(settle)
+		}
+	}
+}
+
+type digest [sha256.Size]byte
+
+// digestOf is the digest of a file, or of the files of a folder that are
+// loaded from it, with their names and with why one cannot be read.
+func digestOf(path string) digest {
+	files := []string{path}
+	if entries, err := os.ReadDir(path); err == nil {
+		files = nil
+		for _, e := range entries { // sorted by name
+			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
+				files = append(files, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	h := sha256.New()
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		fmt.Fprintf(h, "%q %d %v\n", f, len(data), err)
+		h.Write(data)
+	}
+	return digest(h.Sum(nil))
+}
