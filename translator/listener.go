@@ -94,6 +94,7 @@ func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
 	m.EarlyHeaderMutationExtensions = earlyMutation(keyMutations())
 	m.LocalReplyConfig = b.localReplies()
 	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
+	grown(m)
 	return m
 }
 
@@ -102,7 +103,15 @@ func (b *builder) demoteManager() *hcmv3.HttpConnectionManager {
 	m := connectionManager("dmsc_demote", fabricName)
 	m.EarlyHeaderMutationExtensions = earlyMutation(demoteMutations())
 	m.LocalReplyConfig = b.localReplies()
+	grown(m)
 	return m
+}
+
+// grown lets requests in that an ingress let in, with its limits of 100 headers
+// and 60 KiB (Envoy's defaults), and that have got headers of ours since.
+func grown(m *hcmv3.HttpConnectionManager) {
+	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(200)}
+	m.MaxRequestHeadersKb = wrapperspb.UInt32(96)
 }
 
 // connectionManager has what all listeners share.

@@ -376,6 +376,22 @@ func TestEveryClusterKeepsTheRules(t *testing.T) {
 	}
 }
 
+// A request that the ingress let in just so must not be refused further on, for
+// the headers it has got since.
+func TestTheFabricTakesMoreHeadersThanTheIngress(t *testing.T) {
+	r := translate(t, readScene(t, "testdata/figure2-sg-1.yaml"))
+	for _, name := range []string{"dmsc/fabric", "dmsc/demote"} {
+		m := new(hcmv3.HttpConnectionManager)
+		if err := r.Listeners[name].FilterChains[0].Filters[0].GetTypedConfig().UnmarshalTo(m); err != nil {
+			t.Fatal(err)
+		}
+		// The ingress has Envoy's defaults of 100 and 60.
+		if m.GetCommonHttpProtocolOptions().GetMaxHeadersCount().GetValue() <= 100 || m.GetMaxRequestHeadersKb().GetValue() <= 60 {
+			t.Errorf("%s: %v, %v KiB", name, m.GetCommonHttpProtocolOptions(), m.GetMaxRequestHeadersKb())
+		}
+	}
+}
+
 // An ejected only host is an outage that lasts seconds longer than its cause.
 func TestOnlyWayOutIsNeverEjected(t *testing.T) {
 	for _, file := range []string{"testdata/figure2-sg-1.yaml", "testdata/figure2-sr-1.yaml", "testdata/ecmp.yaml", "testdata/parallel-links.yaml"} {
