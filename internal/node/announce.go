@@ -50,6 +50,9 @@ type announcements struct {
 
 // Announce implements dmscv1.AnnouncementServiceServer.
 func (a *announcements) Announce(stream dmscv1.AnnouncementService_AnnounceServer) error {
+	if a.node.cfg.Role == dmsc.RoleSR {
+		return status.Errorf(codes.InvalidArgument, "announcement: %s is an SR; a pod announces at an SG", a.node.cfg.Node)
+	}
 	ctx := stream.Context()
 	var from string
 	if p, ok := peer.FromContext(ctx); ok {

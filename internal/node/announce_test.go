@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dmsc-mesh/dmsc"
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
@@ -48,5 +51,13 @@ func TestTheStreamOfAHastyPodEnds(t *testing.T) {
 		if _, ok := last.(sessionClosed); !ok {
 			t.Fatalf("the last event is %T, want sessionClosed", last)
 		}
+	}
+}
+
+func TestAPodIsSentAwayFromARouter(t *testing.T) {
+	n := &Node{cfg: &config.Node{Node: "sr-1", Role: dmsc.RoleSR}}
+	err := (&announcements{node: n}).Announce(hasty{ctx: t.Context()})
+	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "sr-1 is an SR; a pod announces at an SG") {
+		t.Errorf("%v", err)
 	}
 }
