@@ -52,7 +52,13 @@ func announceCommand() *cobra.Command {
 				return exit(exitUsage, err)
 			}
 			var services []client.Service
+			if f.port < 1 || f.port > 65535 {
+				return exit(exitUsage, fmt.Errorf("port %d is not between 1 and 65535", f.port))
+			}
 			for p := range strings.SplitSeq(args[0], ",") {
+				if _, err := dmsc.ParsePrefix(p); err != nil {
+					return exit(exitUsage, err)
+				}
 				services = append(services, client.Service{
 					Prefix: p, Address: f.address, Port: f.port, Protocol: protocol, HealthPath: f.health,
 					Metric: f.metric, Weight: f.weight, Preference: f.preference, ReplaySafe: f.replaySafe,
