@@ -80,6 +80,9 @@ func Run(ctx context.Context, o Options) error {
 	net, err := lab.Start(ctx, lab.Options{
 		Topology: o.Topology, Grants: o.Grants, Policies: policies(delay(o.Topology, p.path)), Dir: dir, Binary: o.Binary, Envoy: o.Envoy,
 	})
+	if err != nil && ctx.Err() != nil && !o.Once {
+		return nil // Ctrl-C is how it ends, at any time
+	}
 	if err != nil {
 		return fmt.Errorf("start the network: %w", err)
 	}
