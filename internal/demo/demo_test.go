@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 )
 
@@ -49,6 +50,27 @@ func TestRoundingIsForPeople(t *testing.T) {
 	for d, want := range map[time.Duration]float64{1234567 * time.Nanosecond: 1.2, 80 * time.Millisecond: 80, 0: 0} {
 		if got := ms(d); got != want {
 			t.Errorf("ms(%v) = %v, want %v", d, got, want)
+		}
+	}
+}
+
+func TestOnlyWhatWasInTheDeadHopMayBeLost(t *testing.T) {
+	at := time.Now()
+	lost := func(from, took time.Duration, refusal string) lab.Result {
+		return lab.Result{Start: at.Add(from), Latency: took, Refusal: refusal}
+	}
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name string
+		lost []lab.Result
+		want bool
+	}{
+		{"sent until the sockets were closed", []lab.Result{lost(-5*ms, 25*ms, ""), lost(19*ms, 2*ms, "")}, true},
+		{"sent later", []lab.Result{lost(-5*ms, 25*ms, ""), lost(21*ms, 2*ms, "")}, false},
+		{"refused", []lab.Result{lost(-5*ms, 25*ms, ""), lost(1*ms, 2*ms, "no-healthy; node=sg-1")}, false},
+	} {
+		if got := allInFlight(c.lost); got != c.want {
+			t.Errorf("%s: %t", c.name, got)
 		}
 	}
 }

@@ -221,7 +221,7 @@ func (s *story) load() *lab.Runner {
 func (s *story) tellLoss(step string, at time.Time, r lab.Report, format string, args ...any) {
 	around := r.Between(at.Add(-100*time.Millisecond), at.Add(time.Second))
 	detour, found := r.First(at, func(x lab.Result) bool { return !strings.Contains(x.Via, "<"+string(s.victim)+">") })
-	ok := found && (len(r.Lost) == 0 || !s.safe && allInFlight(r, at))
+	ok := found && (len(r.Lost) == 0 || !s.safe && allInFlight(r.Lost))
 	values := map[string]any{"sent": r.Sent, "lost": len(r.Lost), "gap_ms": ms(around.Gap), "max_ms": ms(r.Max)}
 	way := "no answer on another path"
 	if found {
@@ -232,10 +232,13 @@ func (s *story) tellLoss(step string, at time.Time, r lab.Report, format string,
 		fmt.Sprintf(format, args...), len(r.Lost), r.Sent, ms(around.Gap), way, lostText(r))
 }
 
-// allInFlight reports whether every lost request had been sent before the
-// fault: it was already written to the dead hop.
-func allInFlight(r lab.Report, at time.Time) bool {
-	return !slices.ContainsFunc(r.Lost, func(x lab.Result) bool { return x.Start.After(at.Add(10 * time.Millisecond)) })
+// allInFlight reports whether every lost request was in the dead hop: none was
+// refused by a node that had no way for it, and each had been sent when the
+// first of them ended. SIGKILL is not the end of the sockets: until the kernel
+// has taken the process down, requests are written to the dead.
+func allInFlight(lost []lab.Result) bool {
+	closed := slices.MinFunc(lost, func(a, b lab.Result) int { return a.End().Compare(b.End()) }).End()
+	return !slices.ContainsFunc(lost, func(x lab.Result) bool { return x.Start.After(closed) || x.Refusal != "" })
 }
 
 func lostText(r lab.Report) string {
