@@ -443,3 +443,12 @@ func TestTargetsDetectThemselves(t *testing.T) {
 		t.Errorf("detections = %+v, want c/1 alone", got)
 	}
 }
+
+func TestAProbeThatOutlivedItsLimitSaysNothingOfTheLink(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	for took, want := range map[time.Duration]bool{limit: false, limit + 50*time.Millisecond: false, 2 * limit: false, 2 * time.Second: true} {
+		if got := stalled(took, limit); got != want {
+			t.Errorf("stalled(%v, %v) = %t", took, limit, got)
+		}
+	}
+}

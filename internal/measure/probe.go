@@ -201,11 +201,12 @@ func (p *Prober) onDemand(ctx context.Context, r *prober) {
 // probe asks once and tells the result, unless the link is no longer probed.
 func (p *Prober) probe(ctx context.Context, r *prober) {
 	res := Result{Link: r.link.LinkKey}
-	timed, cancel := context.WithTimeout(ctx, r.timeout())
+	begun, limit := time.Now(), r.timeout()
+	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	peer, generation, rtt, err := hello(timed, p.client, translator.ProbePath(r.link.LinkKey), nil)
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() != nil || err != nil && stalled(time.Since(begun), limit) {
+		return // the next regular probe tells
 	}
 	res.Peer, res.Generation, res.Err = peer, generation, err
 	if err == nil && peer != r.link.Remote {
@@ -217,6 +218,10 @@ func (p *Prober) probe(ctx context.Context, r *prober) {
 	res.Cold = r.note(res)
 	p.cfg.OnResult(res)
 }
+
+// stalled reports whether a probe took so much longer than its limit that it
+// was this process that did not run: it says nothing of the link.
+func stalled(took, limit time.Duration) bool { return took > 2*limit }
 
 // timeout is that of the link's class, and never below 4 × the smoothed RTT:
 // slow is not dead (design §4).

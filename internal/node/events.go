@@ -200,7 +200,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())
-		n.log.Error("envoy refused a configuration and keeps the last good one; see /api/v1/status",
+		n.log.Error("envoy refused a configuration and keeps the last good one; mend what it says and restart that envoy, or wait for the next version; see /api/v1/status",
 			"type_url", e.Nack.Type.String(), "version", e.Nack.Version, "resources", e.Nack.Resources, "err", e.Nack.Message)
 	}
 }
