@@ -74,11 +74,26 @@ func TestARestartWithoutSPAAnnouncesTheSameSet(t *testing.T) {
 	n.routed("sg-2", "a/1", "sr-1")
 	p.cutOff() // the pod does not help
 	n.spa.stop()
+	n.routed("sg-1", "a/1", "local")
+	n.settled("sg-1")
+	before := len(n.nodes["sg-1"].envoy.messages())
 	n.nodes["sg-1"].stop()
 	n.nodes["sg-1"].start()
-	n.converged()
+	n.settled("sg-1")
 	n.routed("sg-1", "a/1", "local")
 	n.routed("sg-2", "a/1", "sr-1")
+	// Its own old records would be adopted for the lease, whatever it knows. That
+	// it knows is what its Envoy still delivers by, and what pods are told.
+	if sent := n.nodes["sg-1"].envoy.messages()[before:]; len(sent) > 0 {
+		t.Errorf("Envoy was sent %q", sent)
+	}
+	pods := []string{}
+	for _, p := range n.nodes["sg-1"].Status().Pods {
+		pods = append(pods, p.Prefix+" "+p.State)
+	}
+	if !slices.Equal(pods, []string{"a/1 announced", "secret/1 pending"}) {
+		t.Errorf("sg-1 has %q", pods)
+	}
 	if strings.Contains(n.nodes["sg-1"].lsdb(), "secret") {
 		t.Errorf("the restart advertises what was refused")
 	}

@@ -6,16 +6,29 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
 )
 
 // design §4: "Down on any of: own Envoy's xDS stream or process ends
 // (neighbours are told at once)". sr-1 dies of three; the others go around.
 func TestTheEndOfAnEnvoyTakesItsLinksDownAndItsReturnBringsThemBack(t *testing.T) {
-	n := newNetwork(t, line1, line2, "sg-1 sr-2", "sg-2 sr-2")
+	n := prepare(t, line1, line2, "sg-1 sr-2", "sg-2 sr-2")
+	for _, a := range n.nodes {
+		for i := range a.cfg.Links {
+			a.cfg.Links[i].Class = dmsc.WAN // three missed probes take 1.5 s
+		}
+	}
+	n.start()
 	n.pod("pod-1", "sg-1", service("a/1"))
 	n.routed("sg-2", "a/1", "sr-1 sr-2")
+	begun := time.Now()
 	n.nodes["sr-1"].envoy.kill()
 	n.routed("sg-2", "a/1", "sr-2")
+	if d := time.Since(begun); d >= 1500*time.Millisecond {
+		t.Errorf("sg-2 knew after %v: it was not told, its probes have missed", d)
+	}
 	n.until("sg-2 knows why", func() error {
 		for _, adj := range n.nodes["sg-2"].Status().Adjacencies {
 			if adj.Neighbor == "sr-1" && adj.State == "synced" && !adj.Alive { // the agents still talk

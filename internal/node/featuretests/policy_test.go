@@ -4,10 +4,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/dmsc-mesh/dmsc"
+	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
@@ -153,4 +159,74 @@ func TestAPolicyWhosePathIsLostIsSuspendedAndComesBack(t *testing.T) {
 	}
 	n.nodes["sr-2"].envoy.start()
 	n.policyIs("sg-1", "quick/sg-1/a/1 live")
+}
+
+// dictate is an SCSC that sends each node one set of policies and writes down
+// what it hears.
+type dictate struct {
+	dmscv1.UnimplementedQoSServiceServer
+	set map[string]*dmscv1.PolicySet // by node
+
+	mu    sync.Mutex
+	heard []string // "node policy state"
+}
+
+func (d *dictate) Session(s dmscv1.QoSService_SessionServer) error {
+	first, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	node := first.GetHello().GetNode()
+	err = s.Send(&dmscv1.SessionResponse{Kind: &dmscv1.SessionResponse_Plan{Plan: &dmscv1.ReportingPlan{Generation: 1, Interval: durationpb.New(time.Minute)}}})
+	if set := d.set[node]; err == nil && set != nil {
+		err = s.Send(&dmscv1.SessionResponse{Kind: &dmscv1.SessionResponse_Policies{Policies: set}})
+	}
+	for err == nil {
+		var r *dmscv1.SessionRequest
+		if r, err = s.Recv(); err == nil && r.GetPolicyStatus() != nil {
+			st := r.GetPolicyStatus()
+			d.mu.Lock()
+			d.heard = append(d.heard, fmt.Sprintf("%s %s %s", node, st.GetPolicyId(), strings.ToLower(strings.TrimPrefix(st.GetState().String(), "POLICY_STATE_"))))
+			d.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+func (d *dictate) hears(n *network, want string) {
+	n.t.Helper()
+	n.until("the SCSC hears "+want, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return when(slices.Contains(d.heard, want), "it heard %q", d.heard)
+	})
+}
+
+// What makes no sense is refused by itself: neither the other policies nor the
+// FIB wait for it.
+func TestAPolicyThatMakesNoSenseIsRefusedAlone(t *testing.T) {
+	n := prepare(t, line1, line2)
+	path := func(instance string) []*dmscv1.WeightedPath {
+		return []*dmscv1.WeightedPath{{Nodes: []string{"sg-1", "sr-1", "sg-2"}, Instance: instance, Weight: 100}}
+	}
+	d := &dictate{set: map[string]*dmscv1.PolicySet{"sg-1": {Term: 1, Generation: 1, Ttl: durationpb.New(time.Minute), Policies: []*dmscv1.Policy{
+		{Id: "wrong", Prefix: "b/1", Ingress: "sg-1", Paths: path("a/1")}, // no instance of b/1
+		{Id: "good", Prefix: "a/1", Ingress: "sg-1", Paths: path("")},
+		{Id: "second", Prefix: "a/1", Ingress: "sg-1", Paths: path("")},
+	}}}}
+	address := n.port()
+	t.Cleanup(serve(t, address, func(g *grpc.Server) { dmscv1.RegisterQoSServiceServer(g, d) }))
+	n.nodes["sg-1"].cfg.SCSC = config.Centres{Addresses: []string{address}}
+	n.start()
+	n.pod("pod-1", "sg-2", service("a/1"), service("b/1"))
+	n.everywhere("a/1", "b/1")
+	d.hears(n, "sg-1 good live")
+	d.hears(n, "sg-1 wrong refused")
+	d.hears(n, "sg-1 second refused")
+	if got := n.pinned("sg-1"); got != ">sg-1>sr-1>sg-2>" {
+		t.Errorf("Envoy pins %q", got)
+	}
+	n.pod("pod-2", "sg-2", service("c/1"))
+	n.routed("sg-1", "c/1", "sr-1")
+	n.settled("sg-1")
 }
