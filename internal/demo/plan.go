@@ -16,14 +16,17 @@ type plan struct {
 	ingress dmsc.NodeID
 	prefix  dmsc.ServicePrefix
 	egress  dmsc.NodeID
-	safe    bool           // the service is replay_safe
-	path    []dmsc.NodeID  // by plain SPF, both ends included
-	victim  dmsc.NodeID    // a router on the path; "" when none can be lost
-	slow    [2]dmsc.NodeID // a link on the path; zero when there is no way around any
+	safe    bool          // the service is replay_safe
+	path    []dmsc.NodeID // by plain SPF, both ends included
+	victim  dmsc.NodeID   // a router on the path; "" when none can be lost
+	// repaired: the node before the victim has an alternate around it, so that
+	// its loss needs nobody to compute anything.
+	repaired bool
+	slow     [2]dmsc.NodeID // a link on the path; zero when there is no way around any
 }
 
-// choose picks the best story a topology has to tell: what can lose a router
-// first, then what can avoid a link, then replay-safe services, then names that
+// choose picks the best story a topology has to tell: what repairs the loss of
+// a router by itself first, then what can lose one at all, then what can avoid a link, then replay-safe services, then names that
 // cross a link at all, then the lowest names. Without pods there is none.
 func choose(t *topology.Topology) (plan, bool) {
 	ribs := compute(t)
@@ -49,7 +52,7 @@ func choose(t *topology.Topology) (plan, bool) {
 // score is higher for a plan with more to tell.
 func (p plan) score() int {
 	s := 0
-	for i, good := range []bool{len(p.path) > 1, p.safe, p.slow != [2]dmsc.NodeID{}, p.victim != ""} {
+	for i, good := range []bool{len(p.path) > 1, p.safe, p.slow != [2]dmsc.NodeID{}, p.victim != "", p.repaired} {
 		if good {
 			s += 1 << i
 		}
@@ -62,14 +65,14 @@ func planFor(t *topology.Topology, ribs map[dmsc.NodeID]*rib.RIB, ingress dmsc.N
 	p.path = walk(ribs, ingress, e.Prefix)
 	p.egress = p.path[len(p.path)-1]
 	reaches := func(rest *topology.Topology) bool {
-		r := compute(rest)[ingress]
-		found := r.Lookup(e.Prefix.String())
+		found := rib.Compute(rest.View(ingress)).Lookup(e.Prefix.String())
 		// A pod of the ingress itself is no other way through the network.
 		return found != nil && !found.Local && found.Distance < dmsc.LastResort
 	}
-	for _, n := range p.path[min(1, len(p.path)-1) : len(p.path)-1] {
+	for i, n := range p.path[min(1, len(p.path)-1) : len(p.path)-1] {
 		if p.victim == "" && !ribs[p.path[0]].Lookup(e.Prefix.String()).Group.ECMP() && reaches(without(t, func(l topology.Link) bool { return l.A == n || l.B == n })) {
 			p.victim = n
+			p.repaired = repairs(ribs, p.path[i], e.Prefix, n)
 		}
 	}
 	for i := range p.path[:len(p.path)-1] {
@@ -79,6 +82,12 @@ func planFor(t *topology.Topology, ribs map[dmsc.NodeID]*rib.RIB, ingress dmsc.N
 		}
 	}
 	return p
+}
+
+// repairs reports whether a node's alternate for a name leads around a victim.
+func repairs(ribs map[dmsc.NodeID]*rib.RIB, at dmsc.NodeID, name dmsc.ServicePrefix, victim dmsc.NodeID) bool {
+	group := ribs[at].Lookup(name.String()).Group
+	return len(group.Backup) > 0 && !slices.Contains(walk(ribs, group.Backup[0].Remote, name), victim)
 }
 
 // joins reports whether l is a link between a and b.

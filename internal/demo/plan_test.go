@@ -21,8 +21,8 @@ func TestFigure2TellsOfB4FromSG1(t *testing.T) {
 	if got := joinNodes(p.path, " "); got != "sg-1 sr-2 sg-4" {
 		t.Errorf("path %s", got)
 	}
-	if p.victim != "sr-2" {
-		t.Errorf("victim %q", p.victim)
+	if p.victim != "sr-2" || !p.repaired {
+		t.Errorf("victim %q, repaired by an alternate: %t", p.victim, p.repaired)
 	}
 	if p.slow != [2]dmsc.NodeID{"sg-1", "sr-2"} {
 		t.Errorf("slow link %v", p.slow)

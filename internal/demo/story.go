@@ -168,6 +168,10 @@ func (s *story) losesRouterAlone(ctx context.Context) error {
 	if s.victim == "" {
 		return nil
 	}
+	if !s.repaired {
+		s.report.note("no node of this path has an alternate around %s: the same with all agents stopped is left out", s.victim)
+		return nil
+	}
 	var agents []*lab.Process
 	for _, id := range s.net.IDs() {
 		agents = append(agents, s.net.Node(id).Agent.Process)
