@@ -97,7 +97,8 @@ func (n *Node) advertise(now time.Time) {
 
 // flood carries out what the protocol wants. Messages wait while a raised
 // incarnation is not on disk: a second start with the same one would lose
-// against its own old records.
+// against its own old records. A disk that refuses the write does not silence
+// the node: its neighbours would tell the next start how high it has been.
 func (n *Node) flood(rd linkstate.Ready) {
 	if rd.Incarnation > n.loop.incarnation {
 		n.loop.incarnation = rd.Incarnation
