@@ -35,7 +35,7 @@ func BenchmarkFullSync(b *testing.B) {
 		for n := 0; n < len(records); n += 1000 {
 			tell(&linkstate.LSUpdate{Seq: uint64(n/1000 + 1), Records: records[n:min(n+1000, len(records))]})
 		}
-		if have := len(full.View().Records); have != len(records)+1 {
+		if have := full.View().Records.Len(); have != len(records)+1 {
 			b.Fatalf("%d records, want %d", have, len(records)+1)
 		}
 		fresh, err := linkstate.New(linkstate.Config{
@@ -64,8 +64,8 @@ func BenchmarkFullSync(b *testing.B) {
 				full.Step(now, linkstate.Received{Link: there, Message: e.Message})
 			}
 		}
-		if v := fresh.View(); v.Adjacencies[0].State != linkstate.StateSynced || len(v.Records) <= len(records) {
-			b.Fatalf("%s with %d records", v.Adjacencies[0].State, len(v.Records))
+		if v := fresh.View(); v.Adjacencies[0].State != linkstate.StateSynced || v.Records.Len() <= len(records) {
+			b.Fatalf("%s with %d records", v.Adjacencies[0].State, v.Records.Len())
 		}
 	}
 	b.ReportMetric(float64(len(records)), "records")

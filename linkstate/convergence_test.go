@@ -113,7 +113,7 @@ func (c *chaos) watch(id dmsc.NodeID, rd linkstate.Ready) {
 		c.orders[id] = held
 	}
 	now := make(map[linkstate.Key]*linkstate.LSA)
-	for _, l := range c.net.Instance(id).View().Records {
+	for l := range c.net.Instance(id).View().Records.All() {
 		now[l.Key] = l
 	}
 	for _, k := range rd.Records {
@@ -215,7 +215,7 @@ func (c *chaos) run() {
 	}
 	c.net.Run(2 * linkstate.MaxLifetime)
 	c.quiet("after two lifetimes")
-	for _, l := range c.net.Instance(c.nodes[0]).View().Records {
+	for l := range c.net.Instance(c.nodes[0]).View().Records.All() {
 		if l.Tombstone {
 			c.fatalf("the tombstone %s %s outlived its end of life", l.Key, l.Order)
 		}
@@ -244,7 +244,7 @@ func (c *chaos) unrest() string {
 			return fmt.Sprintf("%s is still starting", id)
 		}
 		db, links := "", 0
-		for _, l := range v.Records {
+		for l := range v.Records.All() {
 			db += fmt.Sprintf("%s %s %t %s\n", l.Key, l.Order, l.Tombstone, l.Body)
 			if n, ok := l.Content.(*linkstate.NodeLSA); ok && l.Origin == id {
 				links = len(n.Links)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidwall/btree"
+
 	"github.com/dmsc-mesh/dmsc"
 )
 
@@ -80,15 +82,14 @@ type database struct {
 	incarnations map[dmsc.NodeID]uint64
 	timers       timers
 
-	sorted  []*LSA           // as of the last call of all; never written again
-	touched map[Key]struct{} // since then
+	tree *btree.BTreeG[*LSA] // the same, sorted; all hands out copies
 }
 
 func newDatabase() database {
 	return database{
 		records:      make(map[Key]*record),
 		incarnations: make(map[dmsc.NodeID]uint64),
-		touched:      make(map[Key]struct{}),
+		tree:         newTree(),
 	}
 }
 
@@ -100,44 +101,18 @@ func (d *database) put(r *record) {
 	d.records[r.Key] = r
 	d.sums[r.slot] += r.sum
 	d.incarnations[r.Origin] = max(d.incarnations[r.Origin], r.Incarnation)
-	d.touched[r.Key] = struct{}{}
+	d.tree.Set(r.LSA)
 	d.schedule(r.NotAfter, timerExpire, r)
 }
 
 func (d *database) remove(r *record) {
 	d.sums[r.slot] -= r.sum
 	delete(d.records, r.Key)
-	d.touched[r.Key] = struct{}{}
+	d.tree.Delete(r.LSA)
 }
 
-// all returns every record, sorted by key. It merges what was touched since the
-// last call into a new slice, so that earlier ones stay as they were.
-func (d *database) all() []*LSA {
-	if len(d.touched) == 0 {
-		return d.sorted
-	}
-	touched := make([]Key, 0, len(d.touched))
-	for k := range d.touched {
-		touched = append(touched, k)
-	}
-	slices.SortFunc(touched, Key.Compare)
-	merged := make([]*LSA, 0, len(d.records))
-	old := d.sorted
-	for _, k := range touched {
-		n, found := slices.BinarySearchFunc(old, k, func(l *LSA, k Key) int { return l.Key.Compare(k) })
-		merged = append(merged, old[:n]...)
-		old = old[n:]
-		if found {
-			old = old[1:]
-		}
-		if r := d.records[k]; r != nil {
-			merged = append(merged, r.LSA)
-		}
-	}
-	d.sorted = append(merged, old...)
-	clear(d.touched)
-	return d.sorted
-}
+// all returns a picture of every record that later changes leave alone.
+func (d *database) all() Records { return Records{d.tree.Copy()} }
 
 // timerKind says what is due on a record.
 type timerKind uint8

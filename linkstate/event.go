@@ -252,6 +252,6 @@ type View struct {
 	// Synced: the start-up phase is over; what is computed from Records is
 	// complete as far as the neighbours know.
 	Synced      bool
-	Records     []*LSA      // sorted by Key; tombstones included
+	Records     Records     // tombstones included
 	Adjacencies []Adjacency // sorted by (Remote, ID); observers included
 }

@@ -47,7 +47,7 @@ func (i *Instance) pushDifferences(a *adjacency, theirs []uint64) {
 	if i.cfg.Role == dmsc.RoleObserver {
 		return
 	}
-	for _, l := range i.db.all() {
+	for l := range i.db.all().All() {
 		r := i.db.records[l.Key]
 		if theirs[r.slot] == i.db.sums[r.slot] {
 			continue

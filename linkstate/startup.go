@@ -30,7 +30,7 @@ func (i *Instance) startUp() {
 	i.starting, i.nodeDirty, i.stale = false, true, true
 	i.resumeHeld()
 	i.publish()
-	for _, l := range i.db.all() {
+	for l := range i.db.all().All() {
 		if r := i.db.records[l.Key]; r.mine {
 			for _, a := range i.order {
 				i.enqueue(a, r, urgentAddition)

@@ -109,7 +109,7 @@ type Event struct {
 func NewCenter(cfg Config) *Center {
 	return &Center{
 		cfg:      cfg.withDefaults(),
-		net:      newNetwork(nil, cfg.Algorithm),
+		net:      newNetwork(linkstate.Records{}, cfg.Algorithm),
 		reports:  make(reports),
 		peers:    make(map[dmsc.NodeID]*peer),
 		trackers: make(map[trackerKey]*tracker),

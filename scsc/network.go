@@ -42,7 +42,7 @@ func (r route) equal(s route) bool {
 	return r.owner == s.owner && slices.Equal(r.nodes, s.nodes)
 }
 
-func newNetwork(records []*linkstate.LSA, algorithm linkstate.Algorithm) *network {
+func newNetwork(records linkstate.Records, algorithm linkstate.Algorithm) *network {
 	n := &network{
 		nodes:  make(map[dmsc.NodeID]*linkstate.NodeLSA),
 		owners: make(map[dmsc.ServicePrefix][]owner),
@@ -50,7 +50,7 @@ func newNetwork(records []*linkstate.LSA, algorithm linkstate.Algorithm) *networ
 		trees:  make(map[dmsc.NodeID]*spf.Tree),
 	}
 	announced := make(map[dmsc.ServicePrefix]bool)
-	for _, r := range records {
+	for r := range records.All() {
 		if r.Tombstone {
 			continue
 		}

@@ -358,7 +358,7 @@ func (n *network) read(input string) error {
 }
 
 func (n *network) view() *linkstate.View {
-	v := &linkstate.View{Synced: true}
+	var records []*linkstate.LSA
 	for _, id := range n.ids() {
 		node := &linkstate.NodeLSA{Role: n.roles[id], Transit: n.roles[id] == dmsc.RoleSR}
 		for _, to := range n.neighbours(id) {
@@ -367,9 +367,9 @@ func (n *network) view() *linkstate.View {
 				node.Links = append(node.Links, e)
 			}
 		}
-		v.Records = append(v.Records,
+		records = append(records,
 			&linkstate.LSA{Key: linkstate.Key{Origin: id, Type: linkstate.TypeNode}, Content: node},
 			&linkstate.LSA{Key: linkstate.Key{Origin: id, Type: linkstate.TypePrefix}, Content: &linkstate.PrefixLSA{Prefixes: n.prefixes[id]}})
 	}
-	return v
+	return &linkstate.View{Synced: true, Records: linkstate.NewRecords(records...)}
 }

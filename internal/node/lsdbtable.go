@@ -51,8 +51,8 @@ func (t *lsdbTable) update(v *linkstate.View, changed []linkstate.Key) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	current := make(map[linkstate.Key]*linkstate.LSA, len(v.Records))
-	for _, r := range v.Records {
+	current := make(map[linkstate.Key]*linkstate.LSA, v.Records.Len())
+	for r := range v.Records.All() {
 		current[r.Key] = r
 	}
 	txn := t.db.Txn(true)

@@ -108,7 +108,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	if err := n.rows.update(view, rd.Records); err != nil {
 		n.log.Error("lsdb rows are not published", "err", err)
 	}
-	n.metrics.records.Set(float64(len(view.Records)))
+	n.metrics.records.Set(float64(view.Records.Len()))
 	if n.rib != nil {
 		n.metrics.entries.Set(float64(len(n.rib.Entries)))
 	}
@@ -150,7 +150,7 @@ func (n *Node) Status() Status {
 		return s
 	}
 	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
-	s.LSDB = LSDBStatus{Records: len(p.view.Records), Digest: digest(p.view.Records), Synced: p.view.Synced}
+	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: digest(p.view.Records), Synced: p.view.Synced}
 	s.Pods = append(s.Pods, p.pods...)
 	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published, Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
@@ -190,9 +190,9 @@ func entryStatus(e *rib.Entry) EntryStatus {
 }
 
 // digest is equal at nodes with equal LSDBs.
-func digest(records []*linkstate.LSA) string {
+func digest(records linkstate.Records) string {
 	h := sha256.New()
-	for _, r := range records {
+	for r := range records.All() {
 		fmt.Fprintf(h, "%s %s %t %x\n", r.Key, r.Order, r.Tombstone, r.Body)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
@@ -205,7 +205,7 @@ func (n *Node) checks() []admin.Check {
 		return []admin.Check{{Name: "loop", Detail: "starting"}}
 	}
 	return []admin.Check{
-		{Name: "lsdb", OK: p.view.Synced, Detail: fmt.Sprintf("%d records, synced with the neighbours: %t", len(p.view.Records), p.view.Synced)},
+		{Name: "lsdb", OK: p.view.Synced, Detail: fmt.Sprintf("%d records, synced with the neighbours: %t", p.view.Records.Len(), p.view.Synced)},
 		{Name: "envoy", OK: p.dataPlane, Detail: fmt.Sprintf("our envoy answers out of its FIB: %t", p.dataPlane)},
 		{Name: "fib", OK: p.published != "" && p.published == p.acked, Detail: fmt.Sprintf("published %q, acked %q", p.published, p.acked)},
 	}

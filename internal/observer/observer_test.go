@@ -130,7 +130,7 @@ func until(t *testing.T, views <-chan *linkstate.View, want ...string) {
 		select {
 		case v := <-views:
 			var got []string
-			for _, r := range v.Records {
+			for r := range v.Records.All() {
 				if p, ok := r.Content.(*linkstate.PrefixLSA); ok {
 					for _, e := range p.Prefixes {
 						got = append(got, fmt.Sprintf("%s %s", r.Key.Origin, e.Prefix))

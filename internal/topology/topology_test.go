@@ -58,7 +58,7 @@ func showView(v *linkstate.View) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s\n", v.Node, v.Role)
-	for _, r := range v.Records {
+	for r := range v.Records.All() {
 		switch c := r.Content.(type) {
 		case *linkstate.NodeLSA:
 			fmt.Fprintf(&b, "%s %s %s transit=%t\n", r.Key, r.Order, c.Role, c.Transit)

@@ -24,7 +24,7 @@ func (t *Topology) View(node dmsc.NodeID) *linkstate.View {
 	}
 	return &linkstate.View{
 		Node: node, Role: self.Role, Incarnation: 1, Synced: true,
-		Records:     t.records(),
+		Records:     linkstate.NewRecords(t.records()...),
 		Adjacencies: t.adjacencies(self),
 	}
 }
@@ -52,7 +52,6 @@ func (t *Topology) records() []*linkstate.LSA {
 	for key, bucket := range t.buckets() {
 		add(key, &linkstate.PrefixLSA{Prefixes: bucket})
 	}
-	slices.SortFunc(records, func(a, b *linkstate.LSA) int { return a.Key.Compare(b.Key) })
 	return records
 }
 

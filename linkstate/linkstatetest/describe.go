@@ -21,7 +21,7 @@ func describeChange(c linkstate.Change) string {
 
 func describeLSDB(v *linkstate.View) string {
 	var b strings.Builder
-	for _, l := range v.Records {
+	for l := range v.Records.All() {
 		fmt.Fprintf(&b, "  %s %s %s\n", l.Key, l.Order, describeBody(l))
 	}
 	return b.String()

@@ -118,7 +118,7 @@ func TestTwoCoresAndAnObserverAgreeOverTheWire(t *testing.T) {
 
 	complete := func(v *linkstate.View) bool {
 		links, prefixes := 0, 0
-		for _, r := range v.Records {
+		for r := range v.Records.All() {
 			switch c := r.Content.(type) {
 			case *linkstate.NodeLSA:
 				links += len(c.Links)

@@ -103,7 +103,7 @@ func (e *Engine) readTopology(v *linkstate.View) bool {
 		clear(e.near)
 	}
 	live := make(map[dmsc.NodeID]*linkstate.LSA, len(e.known))
-	for _, l := range v.Records {
+	for l := range v.Records.All() {
 		if _, ok := l.Content.(*linkstate.NodeLSA); ok && !l.Tombstone {
 			live[l.Origin] = l
 		}

@@ -23,7 +23,7 @@ type claim struct {
 func (e *Engine) claims(v *linkstate.View) []claim {
 	var claims []claim
 	announced := make(map[dmsc.ServicePrefix]bool)
-	for _, l := range v.Records {
+	for l := range v.Records.All() {
 		content, ok := l.Content.(*linkstate.PrefixLSA)
 		if !ok || l.Tombstone || l.Origin != e.root && e.known[l.Origin] == nil {
 			continue

@@ -54,10 +54,11 @@ func (n *network) ids() []dmsc.NodeID {
 // view is the network as root sees it. Every call makes new records.
 func (n *network) view(root dmsc.NodeID) *linkstate.View {
 	v := &linkstate.View{Node: root, Synced: true}
+	var records []*linkstate.LSA
 	for id, node := range n.nodes {
 		content := *node
 		content.Links = slices.Clone(node.Links)
-		v.Records = append(v.Records, &linkstate.LSA{
+		records = append(records, &linkstate.LSA{
 			Key: linkstate.Key{Origin: id, Type: linkstate.TypeNode}, Content: &content,
 		})
 	}
@@ -71,12 +72,12 @@ func (n *network) view(root dmsc.NodeID) *linkstate.View {
 			buckets[b].Prefixes = append(buckets[b].Prefixes, p)
 		}
 		for b, content := range buckets {
-			v.Records = append(v.Records, &linkstate.LSA{
+			records = append(records, &linkstate.LSA{
 				Key: linkstate.Key{Origin: id, Type: linkstate.TypePrefix, Fragment: b}, Content: content,
 			})
 		}
 	}
-	slices.SortFunc(v.Records, func(a, b *linkstate.LSA) int { return a.Key.Compare(b.Key) })
+	v.Records = linkstate.NewRecords(records...)
 	for _, l := range n.node(root).Links {
 		a := linkstate.Adjacency{LinkConfig: linkstate.LinkConfig{LinkKey: linkstate.LinkKey{Remote: l.Remote, ID: l.ID}}, State: linkstate.StateFull}
 		if slices.Contains(n.held, a.LinkKey) {

@@ -39,7 +39,7 @@ func (n *network) seen(want ...string) {
 	n.until("the observer knows everything", func() error {
 		var got []string
 		if v := n.scsc.lsdb(); v != nil {
-			for _, r := range v.Records {
+			for r := range v.Records.All() {
 				var words []string
 				switch c := r.Content.(type) {
 				case *linkstate.NodeLSA:
@@ -75,8 +75,8 @@ func TestAnObserverOfAnotherDomainLearnsNothing(t *testing.T) {
 	o, err := observer.New(observer.Config{
 		Node: "spy", Domain: "other", Addresses: []string{n.nodes["sg-1"].cfg.Listen.Peering}, Log: log,
 		OnView: func(v *linkstate.View) {
-			if len(v.Records) > 0 {
-				t.Errorf("the observer was told %d records", len(v.Records))
+			if v.Records.Len() > 0 {
+				t.Errorf("the observer was told %d records", v.Records.Len())
 			}
 		},
 	})
