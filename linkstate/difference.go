@@ -59,7 +59,7 @@ func nodeDifference(was, is *NodeLSA) (Change, urgency) {
 	case is == nil:
 		return ChangedTopology, urgentFailure
 	}
-	if was.Role == is.Role && was.Transit == is.Transit && was.Algorithm == is.Algorithm &&
+	if was.Role == is.Role && was.Transit == is.Transit && was.Algorithm == is.Algorithm && slices.Equal(was.Avoid, is.Avoid) &&
 		slices.EqualFunc(was.Links, is.Links, func(a, b Link) bool {
 			return a.Remote == b.Remote && a.ID == b.ID && a.Metric == b.Metric && slices.Equal(a.Tags, b.Tags)
 		}) {

@@ -145,6 +145,8 @@ type Config struct {
 	Role      dmsc.Role
 	Transit   bool // an SG's is usually false: last resort
 	Algorithm Algorithm
+	// Avoid are the affinity tags of links that are a last resort, in any order.
+	Avoid []string
 	// Incarnation of this start, from the state file; the Instance raises it
 	// when neighbours hold a higher one.
 	Incarnation uint64

@@ -342,7 +342,7 @@ func (i *Instance) understand(r *record) {
 	default:
 		i.alarmOnce(fmt.Sprintf("%s %d", r.Origin, r.Type), AlarmUnknownType, "%s sends records of type %d, which this version does not know; they are flooded on", r.Origin, r.Type)
 	}
-	if n, ok := r.Content.(*NodeLSA); ok && n != nil && n.Algorithm != i.cfg.Algorithm {
-		i.alarmOnce(string(r.Origin), AlarmOtherAlgorithm, "%s uses metric algorithm %d, this domain %d: it is a last resort for transit", r.Origin, n.Algorithm, i.cfg.Algorithm)
+	if n, ok := r.Content.(*NodeLSA); ok && n != nil {
+		i.compareAlgorithms(r.Origin, n)
 	}
 }

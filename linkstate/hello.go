@@ -35,7 +35,7 @@ func (i *Instance) onHello(a *adjacency, h *Hello) {
 		return
 	}
 	if h.Algorithm != i.cfg.Algorithm {
-		i.alarmOnce(string(a.Remote), AlarmOtherAlgorithm, "%s uses metric algorithm %d, this domain %d: it is a last resort for transit", a.Remote, h.Algorithm, i.cfg.Algorithm)
+		i.alarmOtherAlgorithm(a.Remote, h.Algorithm.String(), i.cfg.Algorithm.String())
 	}
 	if a.data != h.Fabric || a.role != h.Role {
 		a.data, a.role = h.Fabric, h.Role

@@ -60,6 +60,7 @@ type Instance struct {
 // of cfg. Links and prefixes follow as the events SetLinks and SetPrefixes,
 // before the first Tick.
 func New(cfg Config, now time.Time) (*Instance, error) {
+	cfg.Avoid = slices.Compact(slices.Sorted(slices.Values(cfg.Avoid)))
 	cfg.Lifetime = cmp.Or(cfg.Lifetime, MaxLifetime)
 	cfg.Lease = cmp.Or(cfg.Lease, 30*time.Second)
 	cfg.Hold = cmp.Or(cfg.Hold, 60*time.Second)

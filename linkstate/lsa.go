@@ -91,17 +91,12 @@ type NodeLSA struct {
 	// Algorithm names the metric all links use; a node that announces another
 	// one than most of its domain is a last resort (package rib).
 	Algorithm Algorithm
-	Links     []Link // sorted by (Remote, ID)
+	// Avoid are the affinity tags, sorted and each once, whose links cost
+	// dmsc.LastResort extra (exclude-any of RFC 9350 §6.1, with a last resort in
+	// place of exclusion). Part of the algorithm: alike in the whole domain.
+	Avoid []string
+	Links []Link // sorted by (Remote, ID)
 }
-
-// Algorithm is what link metrics mean; one per domain.
-type Algorithm uint8
-
-// The metric algorithms.
-const (
-	AlgorithmIGP   Algorithm = 0 // as configured
-	AlgorithmDelay Algorithm = 1 // 30 s minimum of the measured delay
-)
 
 // Link is one direction of a link as its near end describes it.
 type Link struct {

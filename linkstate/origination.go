@@ -59,7 +59,7 @@ func (i *Instance) wantNode() {
 		return
 	}
 	i.nodeDirty = false
-	n := &NodeLSA{Role: i.cfg.Role, Transit: i.transit && !i.starting, Algorithm: i.cfg.Algorithm}
+	n := &NodeLSA{Role: i.cfg.Role, Transit: i.transit && !i.starting, Algorithm: i.cfg.Algorithm, Avoid: i.cfg.Avoid}
 	for _, a := range i.order {
 		if a.state < StateFull {
 			continue

@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"linkstate/peering":       {".", "linkstate", "api/dmsc/v1"},
 	"internal/manifest":       {"."},
 	"internal/topology":       {".", "linkstate", "internal/manifest"},
-	"internal/config":         {".", "internal/manifest"},
+	"internal/config":         {".", "internal/manifest", "linkstate"},
 	"translator":              {".", "linkstate", "linkstate/rib"},
 	"xds":                     {".", "translator"},
 	"xds/xdstest":             {".", "xds"},

@@ -8,19 +8,24 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
 // Node is the configuration of an SG or SR agent (dmsc node).
 type Node struct {
-	Node     dmsc.NodeID
-	Domain   string
-	Role     dmsc.Role // RoleSG or RoleSR
-	Transit  bool
-	StateDir string
-	Log      Log
-	Listen   NodeListen
-	Envoy    Envoy
-	Links    []Link
+	Node    dmsc.NodeID
+	Domain  string
+	Role    dmsc.Role // RoleSG or RoleSR
+	Transit bool
+	// Algorithm and AvoidTags say what the metrics of links are; alike in the
+	// whole domain.
+	Algorithm linkstate.Algorithm
+	AvoidTags []string
+	StateDir  string
+	Log       Log
+	Listen    NodeListen
+	Envoy     Envoy
+	Links     []Link
 	// SPA and SCSC are where they answer. No SPA: every prefix waits.
 	SPA, SCSC Centres
 	// Lease of announcements that ask for none.
@@ -73,13 +78,15 @@ type Alias struct {
 
 // nodeKeys is the file.
 type nodeKeys struct {
-	Node     string    `yaml:"node"`
-	Domain   string    `yaml:"domain"`
-	Role     dmsc.Role `yaml:"role"`
-	Transit  *bool     `yaml:"transit"`
-	StateDir string    `yaml:"state_dir"`
-	Log      logKeys   `yaml:"log"`
-	Listen   struct {
+	Node      string              `yaml:"node"`
+	Domain    string              `yaml:"domain"`
+	Role      dmsc.Role           `yaml:"role"`
+	Transit   *bool               `yaml:"transit"`
+	Algorithm linkstate.Algorithm `yaml:"algorithm"`
+	AvoidTags []string            `yaml:"avoid_tags"`
+	StateDir  string              `yaml:"state_dir"`
+	Log       logKeys             `yaml:"log"`
+	Listen    struct {
 		API     string `yaml:"api"`
 		XDS     string `yaml:"xds"`
 		Peering string `yaml:"peering"`
@@ -132,6 +139,7 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 	}
 	n := &Node{
 		Node: s.node(k.Node), Domain: s.domain(k.Domain), Role: k.Role, Transit: k.Role == dmsc.RoleSR,
+		Algorithm: k.Algorithm, AvoidTags: s.tags("avoid_tags", k.AvoidTags),
 		StateDir: k.StateDir, Log: s.log(k.Log), Lease: time.Duration(k.Lease), RecordXDS: k.RecordXDS,
 		SPA:  Centres{s.dials("spa.addresses", k.SPA.Addresses)},
 		SCSC: Centres{s.dials("scsc.addresses", k.SCSC.Addresses)},
@@ -205,7 +213,7 @@ func (s *source) links(n *Node, keys []linkKeys) []Link {
 	var links []Link
 	for i, k := range keys {
 		at := fmt.Sprintf("links[%d]", i)
-		l := Link{ID: "0", Metric: 10, Class: k.Class, Capacity: uint64(k.Capacity), Dial: k.Dial, Fabric: k.Fabric, Tags: k.Tags}
+		l := Link{ID: "0", Metric: 10, Class: k.Class, Capacity: uint64(k.Capacity), Dial: k.Dial, Fabric: k.Fabric, Tags: s.tags(at+".tags", k.Tags)}
 		neighbor, err := dmsc.ParseNodeID(k.Neighbor)
 		switch l.Neighbor = neighbor; {
 		case k.Neighbor == "":
@@ -243,6 +251,19 @@ func (s *source) links(n *Node, keys []linkKeys) []Link {
 		links = append(links, l)
 	}
 	return links
+}
+
+// tags checks affinity tags: what is too many or too long no neighbour takes.
+func (s *source) tags(key string, tags []string) []string {
+	if len(tags) > linkstate.MaxTags {
+		s.faultf(key, manifest.CodeTooMany, "%d tags, at most %d are allowed", len(tags), linkstate.MaxTags)
+	}
+	for i, t := range tags {
+		if t == "" || len(t) > linkstate.MaxTag {
+			s.faultf(fmt.Sprintf("%s[%d]", key, i), manifest.CodeValue, "a tag has 1 to %d bytes, not %d", linkstate.MaxTag, len(t))
+		}
+	}
+	return tags
 }
 
 func (s *source) linkFabric(key, given, fabric string) string {

@@ -281,6 +281,9 @@ func (n *Network) writeNode(nd *Node) error {
 		if l.Bandwidth > 0 {
 			link["capacity"] = fmt.Sprintf("%dbps", l.Bandwidth)
 		}
+		if len(l.Tags) > 0 {
+			link["tags"] = l.Tags
+		}
 		links = append(links, link)
 	}
 	cfg := map[string]any{
@@ -289,6 +292,7 @@ func (n *Network) writeNode(nd *Node) error {
 			"api": nd.Agent.Listen, "xds": "unix://" + filepath.Join(nd.Dir, "xds.sock"), "peering": nd.Peering, "health": nd.Agent.Health,
 		},
 		"links":      links,
+		"avoid_tags": n.opts.Topology.AvoidTags,
 		"spa":        map[string]any{"addresses": []string{n.SPA.Listen}},
 		"scsc":       map[string]any{"addresses": []string{n.SCSC.Listen}},
 		"record_xds": filepath.Join(nd.Dir, "xds.jsonl"),

@@ -109,7 +109,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		return nil, err
 	}
 	n.instance, err = linkstate.New(linkstate.Config{
-		Node: cfg.Node, Domain: cfg.Domain, Role: cfg.Role, Transit: cfg.Transit,
+		Node: cfg.Node, Domain: cfg.Domain, Role: cfg.Role, Transit: cfg.Transit, Algorithm: cfg.Algorithm, Avoid: cfg.AvoidTags,
 		Incarnation: s.Incarnation, Encode: peering.Encode, Seed: s.Incarnation,
 	}, now)
 	if err != nil {

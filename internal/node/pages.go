@@ -55,10 +55,11 @@ func xdsStatus(s xds.Status) *XDSStatus {
 }
 
 type nodePage struct {
-	Role      dmsc.Role  `json:"role"`
-	Transit   bool       `json:"transit"`
-	Algorithm int        `json:"algorithm"`
-	Links     []linkPage `json:"links"`
+	Role      dmsc.Role           `json:"role"`
+	Transit   bool                `json:"transit"`
+	Algorithm linkstate.Algorithm `json:"algorithm"`
+	AvoidTags []string            `json:"avoid_tags"`
+	Links     []linkPage          `json:"links"`
 }
 
 type linkPage struct {
@@ -97,7 +98,7 @@ type authPage struct {
 func contentPage(c linkstate.Content) any {
 	switch c := c.(type) {
 	case *linkstate.NodeLSA:
-		out := nodePage{Role: c.Role, Transit: c.Transit, Algorithm: int(c.Algorithm), Links: []linkPage{}}
+		out := nodePage{Role: c.Role, Transit: c.Transit, Algorithm: c.Algorithm, AvoidTags: some(c.Avoid), Links: []linkPage{}}
 		for _, l := range c.Links {
 			out.Links = append(out.Links, linkPage{
 				Neighbor: l.Remote, Link: l.ID, Metric: l.Metric, DelayMicros: l.Delay.Microseconds(), JitterMicros: l.Jitter.Microseconds(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -27,9 +28,10 @@ const (
 const defaultMetric dmsc.Metric = 10
 
 type spec struct {
-	Nodes []nodeSpec `yaml:"nodes,required"`
-	Links []linkSpec `yaml:"links"`
-	Pods  []podSpec  `yaml:"pods"`
+	AvoidTags []string   `yaml:"avoidTags"`
+	Nodes     []nodeSpec `yaml:"nodes,required"`
+	Links     []linkSpec `yaml:"links"`
+	Pods      []podSpec  `yaml:"pods"`
 }
 
 type nodeSpec struct {
@@ -128,7 +130,7 @@ func (b *builder) faultf(path, code, format string, args ...any) {
 }
 
 func (b *builder) build(s *spec) *Topology {
-	t := &Topology{Name: b.doc.Name}
+	t := &Topology{Name: b.doc.Name, AvoidTags: slices.Compact(slices.Sorted(slices.Values(s.AvoidTags)))}
 	services := 0
 	for _, p := range s.Pods {
 		services += len(p.Services)

@@ -11,10 +11,12 @@ import (
 
 // Topology is a network with all defaults filled in.
 type Topology struct {
-	Name  string
-	Nodes []Node // in the order of the file, which gives the default ports
-	Links []Link
-	Pods  []Pod
+	Name string
+	// AvoidTags are the affinity tags of links that are a last resort, sorted.
+	AvoidTags []string
+	Nodes     []Node // in the order of the file, which gives the default ports
+	Links     []Link
+	Pods      []Pod
 }
 
 // Node is an SG or SR. Its addresses are "host:port"; Admin and Probe may be

@@ -47,7 +47,7 @@ func (t *Topology) records() []*linkstate.LSA {
 			return cmp.Or(cmp.Compare(a.Remote, b.Remote), cmp.Compare(a.ID, b.ID))
 		})
 		add(linkstate.Key{Origin: n.ID, Type: linkstate.TypeNode},
-			&linkstate.NodeLSA{Role: n.Role, Transit: n.Transit, Algorithm: linkstate.AlgorithmIGP, Links: own})
+			&linkstate.NodeLSA{Role: n.Role, Transit: n.Transit, Algorithm: linkstate.AlgorithmIGP, Avoid: t.AvoidTags, Links: own})
 	}
 	for key, bucket := range t.buckets() {
 		add(key, &linkstate.PrefixLSA{Prefixes: bucket})

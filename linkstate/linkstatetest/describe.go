@@ -37,10 +37,19 @@ func describeBody(l *linkstate.LSA) string {
 		if c.Transit {
 			s += " transit"
 		}
+		if c.Algorithm != linkstate.AlgorithmIGP {
+			s += " " + c.Algorithm.String()
+		}
+		if len(c.Avoid) > 0 {
+			s += " avoid=" + strings.Join(c.Avoid, ",")
+		}
 		for _, k := range c.Links {
 			s += fmt.Sprintf(" %s=%d", linkstate.LinkKey{Remote: k.Remote, ID: k.ID}, k.Metric)
 			if k.Metric == dmsc.LastResort {
 				s = strings.TrimSuffix(s, fmt.Sprint(k.Metric)) + "last-resort"
+			}
+			if len(k.Tags) > 0 {
+				s += fmt.Sprintf("[%s]", strings.Join(k.Tags, ","))
 			}
 			if k.Delay > 0 {
 				s += fmt.Sprintf("(%s)", k.Delay)

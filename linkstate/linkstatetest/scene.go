@@ -107,6 +107,10 @@ func (a *arguments) duration(s string) time.Duration {
 	return v
 }
 
+func (a *arguments) list(name string) []string {
+	return strings.FieldsFunc(a.named[name], func(r rune) bool { return r == ',' })
+}
+
 func (s *Scene) verb(out *strings.Builder, line string) error {
 	fields := strings.Fields(line)
 	a := &arguments{named: make(map[string]string)}
@@ -150,31 +154,31 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"changed":   (*Scene).doChanged,
 }
 
-// Example: node sg-1 SG lifetime=10m lease=30s hold=60s algorithm=1
+// Example: node sg-1 SG lifetime=10m lease=30s hold=60s algorithm=1 avoid=metered,satellite
 func (s *Scene) doNode(a *arguments, _ *strings.Builder) {
 	id := a.id(0)
 	role, err := dmsc.ParseRole(a.word(1))
 	a.errs = append(a.errs, err)
 	lifetime, lease, hold := a.duration(a.named["lifetime"]), a.duration(a.named["lease"]), a.duration(a.named["hold"])
 	algorithm := linkstate.Algorithm(a.number("algorithm"))
-	domain := a.named["domain"]
+	domain, avoid := a.named["domain"], a.list("avoid")
 	if errors.Join(a.errs...) != nil {
 		return
 	}
 	s.AddNode(id, role, func(c *linkstate.Config) {
-		c.Lifetime, c.Lease, c.Hold, c.Algorithm = lifetime, lease, hold, algorithm
+		c.Lifetime, c.Lease, c.Hold, c.Algorithm, c.Avoid = lifetime, lease, hold, algorithm, avoid
 		if domain != "" {
 			c.Domain = domain
 		}
 	})
 }
 
-// Example: link sg-1 sr-1 id=1 metric=10 reverse=15 delay=5ms loss=0.1 duplicate=0.1 reorder=0.1
+// Example: link sg-1 sr-1 id=1 metric=10 reverse=15 delay=5ms tags=satellite loss=0.1 duplicate=0.1 reorder=0.1
 func (s *Scene) doLink(a *arguments, _ *strings.Builder) {
 	x, y := a.id(0), a.id(1)
 	l := Link{
 		ID: dmsc.LinkID(a.named["id"]), Metric: dmsc.Metric(a.number("metric")), Reverse: dmsc.Metric(a.number("reverse")),
-		Delay: a.duration(a.named["delay"]), Loss: a.fraction("loss"), Duplicate: a.fraction("duplicate"), Reorder: a.fraction("reorder"),
+		Tags: a.list("tags"), Delay: a.duration(a.named["delay"]), Loss: a.fraction("loss"), Duplicate: a.fraction("duplicate"), Reorder: a.fraction("reorder"),
 	}
 	if errors.Join(a.errs...) == nil {
 		s.AddLink(x, y, l)

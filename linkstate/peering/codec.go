@@ -29,8 +29,8 @@ const (
 	MaxPOA = 16 << 10
 	// MaxAttributes is how many attributes a prefix, or tags a link, may have,
 	// and MaxAttribute how many bytes each.
-	MaxAttributes = 16
-	MaxAttribute  = 255
+	MaxAttributes = linkstate.MaxTags
+	MaxAttribute  = linkstate.MaxTag
 )
 
 // version of the protocol that our hellos carry.
@@ -103,7 +103,7 @@ func content[C linkstate.Content](c C, err error) (linkstate.Content, error) {
 }
 
 func encodeNode(c *linkstate.NodeLSA) *dmscv1.NodeLSA {
-	m := &dmscv1.NodeLSA{Role: dmscv1.Role(c.Role), Transit: c.Transit, Algorithm: encodeAlgorithm(c.Algorithm)}
+	m := &dmscv1.NodeLSA{Role: dmscv1.Role(c.Role), Transit: c.Transit, Algorithm: encodeAlgorithm(c.Algorithm), AvoidTags: c.Avoid}
 	for _, l := range c.Links {
 		m.Links = append(m.Links, &dmscv1.Link{
 			Remote: string(l.Remote), Id: string(l.ID), Metric: uint32(l.Metric),
@@ -115,7 +115,7 @@ func encodeNode(c *linkstate.NodeLSA) *dmscv1.NodeLSA {
 }
 
 func decodeNode(m *dmscv1.NodeLSA) (*linkstate.NodeLSA, error) {
-	c := &linkstate.NodeLSA{Transit: m.GetTransit()}
+	c := &linkstate.NodeLSA{Transit: m.GetTransit(), Avoid: m.GetAvoidTags()}
 	var err error
 	if c.Role, err = decodeRole(m.GetRole()); err != nil {
 		return nil, err
@@ -125,6 +125,14 @@ func decodeNode(m *dmscv1.NodeLSA) (*linkstate.NodeLSA, error) {
 	}
 	if c.Algorithm, err = decodeAlgorithm(m.GetAlgorithm()); err != nil {
 		return nil, err
+	}
+	if err := checkTexts("avoided tag", c.Avoid); err != nil {
+		return nil, err
+	}
+	for i := range c.Avoid {
+		if i > 0 && c.Avoid[i-1] >= c.Avoid[i] {
+			return nil, fmt.Errorf("avoided tag %q is not in order after %q", c.Avoid[i], c.Avoid[i-1])
+		}
 	}
 	for i, l := range m.GetLinks() {
 		d, err := decodeLink(l)

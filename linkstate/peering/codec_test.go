@@ -47,7 +47,7 @@ func record(origin dmsc.NodeID, fragment uint32, c linkstate.Content) *linkstate
 }
 
 func randomNode(r *rand.Rand) *linkstate.NodeLSA {
-	c := &linkstate.NodeLSA{Role: dmsc.Role(1 + r.IntN(2)), Transit: r.IntN(2) == 0, Algorithm: linkstate.Algorithm(r.IntN(256))}
+	c := &linkstate.NodeLSA{Role: dmsc.Role(1 + r.IntN(2)), Transit: r.IntN(2) == 0, Algorithm: linkstate.Algorithm(r.IntN(256)), Avoid: []string{"metered", "satellite"}[:r.IntN(3)]}
 	for i := range r.IntN(6) {
 		c.Links = append(c.Links, linkstate.Link{
 			Remote: dmsc.NodeID(fmt.Sprintf("n-%02d", i)), ID: "0", Metric: dmsc.Metric(1 + r.IntN(1<<25)),

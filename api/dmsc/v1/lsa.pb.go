@@ -821,9 +821,11 @@ type NodeLSA struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Role  Role                   `protobuf:"varint,1,opt,name=role,proto3,enum=dmsc.v1.Role" json:"role,omitempty"`
 	// False: passing through costs 2^24 extra (last resort, RFC 6987).
-	Transit       bool            `protobuf:"varint,2,opt,name=transit,proto3" json:"transit,omitempty"`
-	Algorithm     MetricAlgorithm `protobuf:"varint,3,opt,name=algorithm,proto3,enum=dmsc.v1.MetricAlgorithm" json:"algorithm,omitempty"`
-	Links         []*Link         `protobuf:"bytes,4,rep,name=links,proto3" json:"links,omitempty"`
+	Transit   bool            `protobuf:"varint,2,opt,name=transit,proto3" json:"transit,omitempty"`
+	Algorithm MetricAlgorithm `protobuf:"varint,3,opt,name=algorithm,proto3,enum=dmsc.v1.MetricAlgorithm" json:"algorithm,omitempty"`
+	Links     []*Link         `protobuf:"bytes,4,rep,name=links,proto3" json:"links,omitempty"`
+	// Tags whose links are a last resort, sorted; part of the algorithm.
+	AvoidTags     []string `protobuf:"bytes,5,rep,name=avoid_tags,json=avoidTags,proto3" json:"avoid_tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -882,6 +884,13 @@ func (x *NodeLSA) GetAlgorithm() MetricAlgorithm {
 func (x *NodeLSA) GetLinks() []*Link {
 	if x != nil {
 		return x.Links
+	}
+	return nil
+}
+
+func (x *NodeLSA) GetAvoidTags() []string {
+	if x != nil {
+		return x.AvoidTags
 	}
 	return nil
 }
@@ -1251,12 +1260,14 @@ const file_dmsc_v1_lsa_proto_rawDesc = "" +
 	"\tnot_after\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x1c\n" +
 	"\ttombstone\x18\a \x01(\bR\ttombstone\x12\x12\n" +
 	"\x04body\x18\b \x01(\fR\x04body\x12\x1c\n" +
-	"\tsignature\x18\t \x01(\fR\tsignature\"\xa3\x01\n" +
+	"\tsignature\x18\t \x01(\fR\tsignature\"\xc2\x01\n" +
 	"\aNodeLSA\x12!\n" +
 	"\x04role\x18\x01 \x01(\x0e2\r.dmsc.v1.RoleR\x04role\x12\x18\n" +
 	"\atransit\x18\x02 \x01(\bR\atransit\x126\n" +
 	"\talgorithm\x18\x03 \x01(\x0e2\x18.dmsc.v1.MetricAlgorithmR\talgorithm\x12#\n" +
-	"\x05links\x18\x04 \x03(\v2\r.dmsc.v1.LinkR\x05links\"\x9a\x02\n" +
+	"\x05links\x18\x04 \x03(\v2\r.dmsc.v1.LinkR\x05links\x12\x1d\n" +
+	"\n" +
+	"avoid_tags\x18\x05 \x03(\tR\tavoidTags\"\x9a\x02\n" +
 	"\x04Link\x12\x16\n" +
 	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +

@@ -1,0 +1,74 @@
+package linkstate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dmsc-mesh/dmsc"
+)
+
+// Algorithm is what link metrics mean; one per domain.
+type Algorithm uint8
+
+// The metric algorithms.
+const (
+	AlgorithmIGP   Algorithm = 0 // as configured
+	AlgorithmDelay Algorithm = 1 // 30 s minimum of the measured delay
+)
+
+// How many tags a link or a node may have, and how many bytes each. The same
+// goes for the attributes of a prefix.
+const (
+	MaxTags = 16
+	MaxTag  = 255
+)
+
+// ParseAlgorithm reads igp or delay.
+func ParseAlgorithm(s string) (Algorithm, error) {
+	switch s {
+	case "igp":
+		return AlgorithmIGP, nil
+	case "delay":
+		return AlgorithmDelay, nil
+	}
+	return 0, fmt.Errorf("algorithm %q is not one of igp, delay", s)
+}
+
+// String returns igp or delay, for an algorithm of a later version its number.
+func (a Algorithm) String() string {
+	switch a {
+	case AlgorithmIGP:
+		return "igp"
+	case AlgorithmDelay:
+		return "delay"
+	}
+	return fmt.Sprint(uint8(a))
+}
+
+// MarshalText implements encoding.TextMarshaler by String.
+func (a Algorithm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler by ParseAlgorithm.
+func (a *Algorithm) UnmarshalText(b []byte) (err error) {
+	*a, err = ParseAlgorithm(string(b))
+	return err
+}
+
+// compareAlgorithms says so when a node does not compute as we do.
+func (i *Instance) compareAlgorithms(node dmsc.NodeID, n *NodeLSA) {
+	if n.Algorithm != i.cfg.Algorithm || !slices.Equal(n.Avoid, i.cfg.Avoid) {
+		i.alarmOtherAlgorithm(node, describeAlgorithm(n.Algorithm, n.Avoid), describeAlgorithm(i.cfg.Algorithm, i.cfg.Avoid))
+	}
+}
+
+func (i *Instance) alarmOtherAlgorithm(node dmsc.NodeID, theirs, ours string) {
+	i.alarmOnce(string(node), AlarmOtherAlgorithm, "%s uses the metric algorithm %s, this node %s: the one that fewer nodes of the domain use is a last resort for transit; configure them alike", node, theirs, ours)
+}
+
+func describeAlgorithm(a Algorithm, avoid []string) string {
+	if len(avoid) == 0 {
+		return a.String()
+	}
+	return fmt.Sprintf("%s avoiding %s", a, strings.Join(avoid, ", "))
+}
