@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"linkstate/spf":           {"."},
 	"linkstate":               {".", "linkstate/spf"},
 	"linkstate/rib":           {".", "linkstate", "linkstate/spf"},
+	"linkstate/rib/ribtest":   {".", "linkstate", "linkstate/rib"},
 	"linkstate/linkstatetest": {".", "linkstate"},
 	"linkstate/peering":       {".", "linkstate", "api/dmsc/v1"},
 	"internal/manifest":       {"."},

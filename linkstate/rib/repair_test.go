@@ -7,6 +7,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib/ribtest"
 )
 
 // failure is one link (both directions) or one node that has just gone while
@@ -104,8 +105,8 @@ func TestLocalRepair(t *testing.T) {
 	var links, nodes, saved, lost int
 	for seed := range uint64(1500) {
 		net := randomNetwork(rand.New(rand.NewPCG(seed, 7)))
-		ref := newReference(net)
 		ids := net.ids()
+		ref := ribtest.NewReference(net.view(ids[0]).Records)
 		ribs := map[dmsc.NodeID]*rib.RIB{}
 		for _, id := range ids {
 			ribs[id] = rib.Compute(net.view(id))
@@ -113,14 +114,14 @@ func TestLocalRepair(t *testing.T) {
 		failures := []failure{{node: "nothing"}}
 		for _, id := range ids {
 			failures = append(failures, failure{node: id})
-			for _, l := range ref.arcs(id) {
+			for _, l := range ref.Arcs(id) {
 				if id < l.Remote {
 					failures = append(failures, failure{a: id, b: l.Remote, id: l.ID})
 				}
 			}
 		}
 		for _, start := range ids {
-			for name, owners := range ref.names(start) {
+			for name, owners := range ref.Names(start) {
 				for _, f := range failures {
 					if f.node == start || onlyOwner(owners, f.node) {
 						continue
@@ -149,7 +150,7 @@ func TestLocalRepair(t *testing.T) {
 						}
 					default:
 						nodes++
-						_, protects := ref.acceptable(start, f.node, group.Backup[0].Remote, owners)
+						_, protects := ref.Acceptable(start, f.node, group.Backup[0].Remote, owners)
 						if protects && w.dropped != nil {
 							fail("lost node not repaired", w.dropped)
 						}
@@ -167,9 +168,9 @@ func TestLocalRepair(t *testing.T) {
 	}
 }
 
-func onlyOwner(owners []claimed, node dmsc.NodeID) bool {
+func onlyOwner(owners []ribtest.Owner, node dmsc.NodeID) bool {
 	for _, o := range owners {
-		if o.node != node {
+		if o.Node != node {
 			return false
 		}
 	}
