@@ -72,7 +72,7 @@ func (a *adjacency) phase() AdjacencyState {
 
 // usable reports whether the data path may be advertised.
 func (i *Instance) usable(a *adjacency) bool {
-	return a.alive && i.dataPlane && a.peerDataPlane && !a.observer && i.cfg.Role != dmsc.RoleObserver
+	return a.alive && i.dataPlane && a.peerDataPlane && !a.observer && i.cfg.Role != dmsc.RoleObserver && i.drain != DrainRemoved
 }
 
 // advance is the state machine of a link. Its inputs are two facts that events

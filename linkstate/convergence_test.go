@@ -176,9 +176,9 @@ func (c *chaos) fault() {
 		c.note("withdraw %s %s", id, p)
 		c.net.Withdraw(id, p)
 	case 14:
-		on := c.rand.IntN(2) == 0
-		c.note("transit %s %t", id, on)
-		c.net.Step(id, linkstate.SetTransit{Transit: on})
+		level := linkstate.Drain(c.rand.IntN(3))
+		c.note("drain %s %s", id, level)
+		c.net.Step(id, linkstate.SetDrain{Level: level})
 	}
 }
 
@@ -206,6 +206,7 @@ func (c *chaos) run() {
 	}
 	for _, id := range c.nodes {
 		c.restart(id, false)
+		c.net.Step(id, linkstate.SetDrain{Level: linkstate.DrainNone})
 	}
 	// The lease of adopted records (30 s) and the longest resend are over then.
 	c.net.Run(45 * time.Second)

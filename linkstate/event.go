@@ -64,8 +64,10 @@ type (
 		Loss                float64
 		Capacity, Available uint64
 	}
-	// SetTransit overrides the configured transit flag: false drains the node.
-	SetTransit struct{ Transit bool }
+	// SetDrain takes the node out of service, or back into it. View.Drained says
+	// when every neighbour has acknowledged it; then allow some seconds for the
+	// rest of the domain and for requests in flight before the next step.
+	SetDrain struct{ Level Drain }
 )
 
 func (StreamUp) isEvent()    {}
@@ -76,7 +78,7 @@ func (DataPlane) isEvent()   {}
 func (SetLinks) isEvent()    {}
 func (SetPrefixes) isEvent() {}
 func (SetQuality) isEvent()  {}
-func (SetTransit) isEvent()  {}
+func (SetDrain) isEvent()    {}
 
 // Message is what two neighbours say to each other (draft §4.1, type 2).
 type Message interface{ isMessage() }
@@ -253,7 +255,11 @@ type View struct {
 	Incarnation uint64
 	// Synced: the start-up phase is over; what is computed from Records is
 	// complete as far as the neighbours know.
-	Synced      bool
+	Synced bool
+	// Drain is the level set last; Drained: it is not DrainNone, and every
+	// neighbour has acknowledged it.
+	Drain       Drain
+	Drained     bool
 	Records     Records     // tombstones included
 	Adjacencies []Adjacency // sorted by (Remote, ID); observers included
 }

@@ -23,8 +23,9 @@ type Instance struct {
 	// The node itself.
 	incarnation uint64
 	seq         uint64 // the last one given out; never goes back in one life
-	transit     bool
-	dataPlane   bool // false once our Envoy is known to have ended
+	drain       Drain
+	prefixes    []Prefix // of the last SetPrefixes, sorted
+	dataPlane   bool     // false once our Envoy is known to have ended
 
 	// The start-up phase.
 	born, firstStream time.Time // New, and the first stream of a configured link
@@ -73,7 +74,6 @@ func New(cfg Config, now time.Time) (*Instance, error) {
 		rand:        rand.New(rand.NewPCG(cfg.Seed, cfg.Incarnation)),
 		now:         now,
 		incarnation: cfg.Incarnation,
-		transit:     cfg.Transit,
 		dataPlane:   true,
 		born:        now,
 		starting:    true,
@@ -141,8 +141,8 @@ func (i *Instance) Step(now time.Time, ev Event) {
 		i.onSetPrefixes(ev)
 	case SetQuality:
 		i.onSetQuality(ev)
-	case SetTransit:
-		i.transit, i.nodeDirty = ev.Transit, true
+	case SetDrain:
+		i.onSetDrain(ev)
 	}
 	i.settle()
 }

@@ -344,7 +344,7 @@ func (g *gibberish) event(now time.Time, session uint64) linkstate.Event {
 	case 6:
 		return linkstate.SetQuality{Link: g.link(), Delay: time.Duration(g.word()), Loss: math.Float64frombits(g.word())}
 	case 7:
-		return linkstate.SetTransit{Transit: g.byte()%2 == 0}
+		return linkstate.SetDrain{Level: linkstate.Drain(g.byte() % 4)}
 	}
 	return linkstate.Received{Link: g.link(), Message: g.message(now, session)}
 }

@@ -59,7 +59,7 @@ func (i *Instance) wantNode() {
 		return
 	}
 	i.nodeDirty = false
-	n := &NodeLSA{Role: i.cfg.Role, Transit: i.transit && !i.starting, Algorithm: i.cfg.Algorithm, Avoid: i.cfg.Avoid}
+	n := &NodeLSA{Role: i.cfg.Role, Transit: i.cfg.Transit && i.drain == DrainNone && !i.starting, Algorithm: i.cfg.Algorithm, Avoid: i.cfg.Avoid}
 	for _, a := range i.order {
 		if a.state < StateFull {
 			continue
@@ -92,13 +92,25 @@ func (i *Instance) onSetPrefixes(ev SetPrefixes) {
 			return
 		}
 	}
+	for n := range prefixes {
+		p := &prefixes[n]
+		p.Attributes, p.Authorization = slices.Clone(p.Attributes), slices.Clone(p.Authorization)
+	}
+	i.prefixes = prefixes
+	i.wantPrefixes()
+}
+
+// wantPrefixes rebuilds the PrefixLSAs.
+func (i *Instance) wantPrefixes() {
 	buckets := make(map[Key]*PrefixLSA)
-	for _, p := range prefixes {
+	for _, p := range i.prefixes {
 		k := Key{Origin: i.cfg.Node, Type: TypePrefix, Fragment: Bucket(p.Prefix)}
 		if buckets[k] == nil {
 			buckets[k] = new(PrefixLSA)
 		}
-		p.Attributes, p.Authorization = slices.Clone(p.Attributes), slices.Clone(p.Authorization)
+		if i.drain != DrainNone {
+			p = drained(p)
+		}
 		buckets[k].Prefixes = append(buckets[k].Prefixes, p)
 	}
 	for f := range uint32(Buckets) {

@@ -9,6 +9,7 @@ func (i *Instance) View() *View {
 	i.stale = false
 	v := &View{
 		Node: i.cfg.Node, Role: i.cfg.Role, Incarnation: i.incarnation, Synced: !i.starting,
+		Drain: i.drain, Drained: i.drain != DrainNone && i.settledDrain(),
 		Records:     i.db.all(),
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}

@@ -59,7 +59,18 @@ func describeBody(l *linkstate.LSA) string {
 	case *linkstate.PrefixLSA:
 		var names []string
 		for _, p := range c.Prefixes {
-			names = append(names, p.Prefix.String())
+			name := p.Prefix.String()
+			if p.Preference > 0 {
+				name += fmt.Sprintf("^%d", p.Preference)
+			}
+			if p.Metric >= dmsc.LastResort {
+				name += "=last-resort"
+				p.Metric -= dmsc.LastResort
+			}
+			if p.Metric > 0 {
+				name += fmt.Sprintf("+%d", p.Metric)
+			}
+			names = append(names, name)
 		}
 		return strings.Join(names, " ")
 	}

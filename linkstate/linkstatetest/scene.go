@@ -140,7 +140,7 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"heal":      (*Scene).doHeal,
 	"kill":      (*Scene).doKill,
 	"restart":   (*Scene).doRestart,
-	"transit":   (*Scene).doTransit,
+	"drain":     (*Scene).doDrain,
 	"metric":    (*Scene).doMetric,
 	"quality":   (*Scene).doQuality,
 	"probed":    (*Scene).doProbed,
@@ -185,12 +185,12 @@ func (s *Scene) doLink(a *arguments, _ *strings.Builder) {
 	}
 }
 
-// Example: announce sg-1 a/1 b/2 metric=5
+// Example: announce sg-1 a/1 b/2 metric=5 preference=1
 func (s *Scene) doAnnounce(a *arguments, _ *strings.Builder) {
 	var ps []linkstate.Prefix
 	for _, w := range a.words[1:] {
 		p := Prefix(w)
-		p.Metric = dmsc.Metric(a.number("metric"))
+		p.Metric, p.Preference = dmsc.Metric(a.number("metric")), uint32(a.number("preference"))
 		ps = append(ps, p)
 	}
 	s.Announce(a.id(0), ps...)
@@ -256,9 +256,11 @@ func (s *Scene) doRestart(a *arguments, _ *strings.Builder) {
 	}
 }
 
-// Example: transit sr-1 false
-func (s *Scene) doTransit(a *arguments, _ *strings.Builder) {
-	s.Step(a.id(0), linkstate.SetTransit{Transit: a.word(1) == "true"})
+// Example: drain sr-1 cost
+func (s *Scene) doDrain(a *arguments, _ *strings.Builder) {
+	level, err := linkstate.ParseDrain(a.word(1))
+	a.errs = append(a.errs, err)
+	s.Step(a.id(0), linkstate.SetDrain{Level: level})
 }
 
 // Example: metric sg-1 sr-1 20
@@ -399,7 +401,11 @@ func (s *Scene) doAdjacency(a *arguments, out *strings.Builder) {
 func (s *Scene) doSynced(_ *arguments, out *strings.Builder) {
 	for _, id := range s.alive() {
 		v := s.Instance(id).View()
-		fmt.Fprintf(out, "%s synced=%t incarnation=%d\n", id, v.Synced, v.Incarnation)
+		fmt.Fprintf(out, "%s synced=%t incarnation=%d", id, v.Synced, v.Incarnation)
+		if v.Drain != linkstate.DrainNone {
+			fmt.Fprintf(out, " drain=%s drained=%t", v.Drain, v.Drained)
+		}
+		fmt.Fprintln(out)
 	}
 }
 
