@@ -163,10 +163,7 @@ func (f *fragments) router(id dmsc.NodeID, at string, next dmsc.NodeID) translat
 	g := &rib.Group{Name: rib.GroupName([]rib.NextHop{hop}, nil), Primaries: []rib.NextHop{hop}}
 	return translator.State{
 		Node: id, Role: dmsc.RoleSR, Addrs: f.addrs(string(id)),
-		RIB: &rib.RIB{
-			Node: id, Groups: []*rib.Group{g},
-			Entries: []*rib.Entry{{Prefix: looping, Distance: 20, Egress: []dmsc.NodeID{"sg-9"}, Group: g}},
-		},
+		RIB:        rib.NewRIB(id, &rib.Entry{Prefix: looping, Distance: 20, Egress: []dmsc.NodeID{"sg-9"}, Group: g}),
 		Neighbours: []translator.Neighbour{{NextHop: hop, Data: f.address(at), Class: dmsc.Metro, Up: true}},
 	}
 }
@@ -182,7 +179,7 @@ func (f *fragments) ingress(id dmsc.NodeID, at string, next dmsc.NodeID) transla
 func (f *fragments) deliverer(process string, id dmsc.NodeID, pod string) translator.State {
 	return translator.State{
 		Node: id, Role: dmsc.RoleSG, Addrs: f.addrs(process),
-		RIB:      &rib.RIB{Node: id, Entries: []*rib.Entry{{Prefix: looping, Egress: []dmsc.NodeID{id}, Local: true}}},
+		RIB:      rib.NewRIB(id, &rib.Entry{Prefix: looping, Egress: []dmsc.NodeID{id}, Local: true}),
 		Services: []translator.Service{{Prefix: looping, Address: pod, Weight: 1}},
 	}
 }

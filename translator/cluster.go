@@ -40,7 +40,7 @@ func (b *builder) clusters() []cluster {
 	for _, n := range b.sortedLinks() {
 		clusters = append(clusters, b.probeCluster(n))
 	}
-	for _, e := range b.RIB.Entries {
+	for e := range b.RIB.All() {
 		if !e.Local {
 			continue
 		}

@@ -13,7 +13,7 @@ import (
 func (b *builder) fabricTable() *routev3.RouteConfiguration {
 	hosts := []*routev3.VirtualHost{b.paths(classOnce), b.paths(classSafe), b.paths(classTCP)}
 	var grouped []*rib.Entry
-	for _, e := range b.RIB.Entries {
+	for e := range b.RIB.All() {
 		switch {
 		case e.Kind == rib.Node && e.Prefix.String() == b.ownName(): // dmsc/hello answers it
 		case e.Local:

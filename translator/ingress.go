@@ -29,7 +29,7 @@ func (a Alias) Validate() error {
 func (b *builder) ingressTable() *routev3.RouteConfiguration {
 	var hosts []*routev3.VirtualHost
 	var grouped []*rib.Entry
-	for _, e := range b.RIB.Entries {
+	for e := range b.RIB.All() {
 		switch {
 		case e.Kind == rib.Node: // pods have no business with it
 		case b.steering[e.Prefix] != nil:
@@ -103,7 +103,7 @@ func (b *builder) alias(a Alias) *routev3.VirtualHost {
 // longest announced prefix that covers it, or the function of that very name.
 func (b *builder) lookup(p dmsc.ServicePrefix) *rib.Entry {
 	var best *rib.Entry
-	for _, e := range b.RIB.Entries {
+	for e := range b.RIB.All() {
 		covers := e.Kind == rib.Announced && e.Prefix.Covers(p) || e.Kind == rib.Function && e.Prefix == p
 		if covers && (best == nil || best.Prefix.Covers(e.Prefix)) {
 			best = e

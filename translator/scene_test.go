@@ -3,7 +3,6 @@ package translator_test
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,7 +70,7 @@ func parseScene(t *testing.T, text string) translator.State {
 	if err := yaml.UnmarshalWithOptions([]byte(text), &in, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	s := translator.State{Node: in.Node, Addrs: in.Addrs, RIB: &rib.RIB{Node: in.Node}}
+	s := translator.State{Node: in.Node, Addrs: in.Addrs}
 	for _, n := range in.Neighbours {
 		s.Neighbours = append(s.Neighbours, translator.Neighbour{
 			NextHop: nextHop(t, n.Link), Data: n.Data, Class: n.Class, Up: !n.Down,
@@ -79,6 +78,7 @@ func parseScene(t *testing.T, text string) translator.State {
 	}
 	kinds := map[string]rib.Kind{"": rib.Announced, "announced": rib.Announced, "function": rib.Function, "node": rib.Node}
 	groups := make(map[string]*rib.Group)
+	var entries []*rib.Entry
 	for _, e := range in.Entries {
 		kind, ok := kinds[e.Kind]
 		if !ok {
@@ -93,13 +93,9 @@ func parseScene(t *testing.T, text string) translator.State {
 		if !e.Local {
 			entry.Group = group(t, groups, e.Via, e.Backup)
 		}
-		s.RIB.Entries = append(s.RIB.Entries, entry)
+		entries = append(entries, entry)
 	}
-	slices.SortFunc(s.RIB.Entries, func(x, y *rib.Entry) int { return x.Prefix.Compare(y.Prefix) })
-	for _, g := range groups {
-		s.RIB.Groups = append(s.RIB.Groups, g)
-	}
-	slices.SortFunc(s.RIB.Groups, func(x, y *rib.Group) int { return strings.Compare(x.Name, y.Name) })
+	s.RIB = rib.NewRIB(in.Node, entries...)
 	for _, service := range in.Services {
 		s.Services = append(s.Services, translator.Service{
 			Prefix: dmsc.MustParsePrefix(service.Prefix), Address: service.Address, Protocol: service.Protocol,

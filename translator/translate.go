@@ -40,7 +40,7 @@ type Resources struct {
 // not among the neighbours, a malformed steering), never a lack of routes.
 func Translate(s State) (Resources, error) {
 	if s.RIB == nil {
-		s.RIB = &rib.RIB{Node: s.Node}
+		s.RIB = rib.NewRIB(s.Node)
 	}
 	b := newBuilder(s)
 	b.check()
@@ -85,7 +85,7 @@ func newBuilder(s State) *builder {
 	for _, n := range s.Neighbours {
 		b.links[n.LinkKey] = n
 	}
-	for _, e := range s.RIB.Entries {
+	for e := range s.RIB.All() {
 		if e.Kind == rib.Announced && e.Local {
 			b.local[e.Prefix] = e
 		}

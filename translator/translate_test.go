@@ -194,7 +194,7 @@ func TestRandomStatesTranslateToValidResources(t *testing.T) {
 func checkNames(t *testing.T, s translator.State, r translator.Resources) {
 	t.Helper()
 	want := map[string]int{"dmsc/group/": len(s.RIB.Groups), "dmsc/probe/": len(s.Neighbours)}
-	for _, e := range s.RIB.Entries {
+	for e := range s.RIB.All() {
 		if e.Local && e.Kind == rib.Announced {
 			want["dmsc/local/"]++
 		}
@@ -221,7 +221,7 @@ func checkNames(t *testing.T, s translator.State, r translator.Resources) {
 // longest suffix wildcard) with a linear scan of the RIB.
 func checkLongestPrefix(t *testing.T, s translator.State, r translator.Resources) {
 	t.Helper()
-	for _, e := range s.RIB.Entries {
+	for e := range s.RIB.All() {
 		for _, key := range []string{e.Prefix.String(), e.Prefix.String() + "/x", e.Prefix.String() + "0", e.Prefix.String() + "/x/y"} {
 			want := expectedCluster(s, key)
 			if got := firstCluster(r.Routes["dmsc/fabric"], key); got != want {
@@ -234,7 +234,7 @@ func checkLongestPrefix(t *testing.T, s translator.State, r translator.Resources
 func expectedCluster(s translator.State, key string) string {
 	p := dmsc.MustParsePrefix(key)
 	var best *rib.Entry
-	for _, e := range s.RIB.Entries {
+	for e := range s.RIB.All() {
 		if e.Prefix == p && (e.Kind != rib.Announced || e.Prefix.Covers(p)) ||
 			e.Kind == rib.Announced && e.Prefix.Covers(p) && (best == nil || best.Prefix != p && len(best.Prefix.String()) < len(e.Prefix.String())) {
 			best = e
@@ -275,8 +275,8 @@ func randomState(r *rand.Rand) translator.State {
 	s := translator.State{
 		Node:  "n0",
 		Addrs: translator.Addrs{Ingress: "127.0.0.1:1", Fabric: "127.0.0.1:2", Probe: "127.0.0.1:3"},
-		RIB:   &rib.RIB{Node: "n0"},
 	}
+	var entries []*rib.Entry
 	var hops []rib.NextHop
 	for i := range 1 + r.IntN(4) {
 		for link := range 1 + r.IntN(2) {
@@ -321,11 +321,9 @@ func randomState(r *rand.Rand) translator.State {
 		if r.IntN(4) == 0 {
 			s.Aliases = append(s.Aliases, translator.Alias{Host: fmt.Sprintf("h%d.example", len(s.Aliases)), Prefix: e.Prefix})
 		}
-		s.RIB.Entries = append(s.RIB.Entries, e)
+		entries = append(entries, e)
 	}
-	for _, g := range groups {
-		s.RIB.Groups = append(s.RIB.Groups, g)
-	}
+	s.RIB = rib.NewRIB("n0", entries...)
 	return s
 }
 
@@ -419,19 +417,21 @@ func BenchmarkTranslate(b *testing.B) {
 			s := translator.State{
 				Node:  "n0",
 				Addrs: translator.Addrs{Ingress: "127.0.0.1:1", Fabric: "127.0.0.1:2", Probe: "127.0.0.1:3"},
-				RIB:   &rib.RIB{Node: "n0"},
 			}
+			var groups []*rib.Group
 			for i := range 5 {
 				hop := rib.NextHop{LinkKey: linkstate.LinkKey{Remote: dmsc.NodeID(fmt.Sprintf("n%d", i+1)), ID: "0"}, Weight: 1}
 				s.Neighbours = append(s.Neighbours, translator.Neighbour{NextHop: hop, Data: fmt.Sprintf("127.0.0.1:%d", 100+i), Up: true})
 				g := &rib.Group{Primaries: []rib.NextHop{hop}}
 				g.Name = rib.GroupName(g.Primaries, nil)
-				s.RIB.Groups = append(s.RIB.Groups, g)
+				groups = append(groups, g)
 			}
+			var entries []*rib.Entry
 			for i := range n {
 				p := dmsc.MustParsePrefix(fmt.Sprintf("service-%d/%d", i/10, i%10))
-				s.RIB.Entries = append(s.RIB.Entries, &rib.Entry{Prefix: p, Group: s.RIB.Groups[i%5]})
+				entries = append(entries, &rib.Entry{Prefix: p, Group: groups[i%5]})
 			}
+			s.RIB = rib.NewRIB("n0", entries...)
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := translator.Translate(s); err != nil {

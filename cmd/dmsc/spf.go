@@ -78,10 +78,7 @@ func viewOf(file, node string) (*topology.Topology, *linkstate.View, error) {
 
 func report(r *rib.RIB) spfReport {
 	out := spfReport{Root: r.Node, Nodes: []spfNode{}, Prefixes: []spfName{}, Functions: []spfName{}}
-	for _, n := range r.Nodes {
-		out.Nodes = append(out.Nodes, spfNode{n.Node, n.Distance, hops(n.NextHops)})
-	}
-	for _, e := range r.Entries {
+	for e := range r.All() {
 		name := spfName{Prefix: e.Prefix.String(), Distance: e.Distance, Egress: e.Egress, NextHops: []string{}, Backup: []string{}}
 		if !e.Local {
 			name.NextHops, name.Backup = hops(e.Group.Primaries), hops(e.Group.Backup)
@@ -91,6 +88,8 @@ func report(r *rib.RIB) spfReport {
 			out.Prefixes = append(out.Prefixes, name)
 		case rib.Function:
 			out.Functions = append(out.Functions, name)
+		case rib.Node:
+			out.Nodes = append(out.Nodes, spfNode{e.Egress[0], e.Distance, name.NextHops})
 		}
 	}
 	return out

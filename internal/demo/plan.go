@@ -35,7 +35,7 @@ func choose(t *topology.Topology) (plan, bool) {
 		if n.Role != dmsc.RoleSG || ribs[n.ID] == nil {
 			continue
 		}
-		for _, e := range ribs[n.ID].Entries {
+		for e := range ribs[n.ID].All() {
 			if e.Kind != rib.Announced {
 				continue
 			}

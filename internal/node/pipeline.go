@@ -39,6 +39,7 @@ type loopState struct {
 	publishAt                 time.Time // give Envoy what there is, synced or not
 
 	pending  linkstate.Change // changes that wait for their computation
+	touched  []linkstate.Key  // and the records they are in
 	restless time.Time        // computing again before this would starve everything else
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
@@ -67,6 +68,7 @@ func (n *Node) settle(now time.Time) {
 	ready := n.instance.Ready() // what the protocol wants done
 	n.flood(ready)              // records → neighbours, before anything is computed
 	n.loop.pending |= ready.Changed
+	n.loop.touched = append(n.loop.touched, ready.Records...)
 	if !now.Before(n.loop.restless) {
 		change := n.compute()                     // LSDB → SPF → RIB
 		changed := n.steer(change) || change != 0 // policies of the SCSC → overlay
@@ -122,10 +124,10 @@ func (n *Node) flood(rd linkstate.Ready) {
 // compute brings the RIB up to the LSDB and returns what had changed there.
 func (n *Node) compute() linkstate.Change {
 	change := n.loop.pending
-	n.loop.pending = 0
 	if change != 0 {
-		n.rib = n.engine.Update(n.instance.View(), change)
+		n.rib, _ = n.engine.Update(n.instance.View(), change, n.loop.touched)
 	}
+	n.loop.pending, n.loop.touched = 0, nil // records without a change were refreshed only
 	return change
 }
 

@@ -110,7 +110,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	}
 	n.metrics.records.Set(float64(view.Records.Len()))
 	if n.rib != nil {
-		n.metrics.entries.Set(float64(len(n.rib.Entries)))
+		n.metrics.entries.Set(float64(n.rib.Len()))
 	}
 	var adjacencies [linkstate.StateHeld + 1]int
 	for _, a := range view.Adjacencies {
@@ -163,7 +163,7 @@ func (n *Node) Status() Status {
 		})
 	}
 	if p.rib != nil {
-		for _, e := range p.rib.Entries {
+		for e := range p.rib.All() {
 			s.FIB = append(s.FIB, entryStatus(e))
 		}
 	}

@@ -47,11 +47,12 @@ func BenchmarkUpdate(b *testing.B) {
 					net.nodes[last].Links[0].Metric += dmsc.Metric(i)
 					views[i] = net.view(root)
 				}
-				e.Update(views[0], 0)
+				e.Update(views[0], 0, nil)
+				keys := changedKeys(views[0], views[1])
 				i := 0
 				for b.Loop() {
 					i = 1 - i
-					e.Update(views[i], what.change)
+					e.Update(views[i], what.change, keys)
 				}
 			})
 		}

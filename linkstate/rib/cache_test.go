@@ -17,7 +17,8 @@ func TestWeightsThatChangeForEverDoNotFillTheMemory(t *testing.T) {
 	for weight := range uint32(5000) {
 		net.prefixes["sr-2"] = []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a"), Weight: weight + 1}}
 		net.prefixes["sr-3"] = []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a"), Weight: 7001}}
-		e.Update(net.view("sr-1"), linkstate.ChangedPrefixes)
+		view := net.view("sr-1")
+		e.Update(view, linkstate.ChangedPrefixes, net.changed(view))
 		if n := e.CachedPaths(); n > 1100 {
 			t.Fatalf("%d cached paths for one name", n)
 		}

@@ -1,34 +1,47 @@
 package rib
 
-import "slices"
+import (
+	"iter"
+	"slices"
+)
 
-// Delta is what changed between two RIBs. All slices are sorted as in the RIB.
+// Delta is what changed between two RIBs, in the order of the RIB.
 type Delta struct {
-	Added, Removed []*Entry
-	Changed        []*Entry // as they are now
 	// A group's name tells all its members, so that groups come and go but
 	// never change.
 	GroupsAdded, GroupsRemoved []*Group
+
+	added, removed, changed []*Entry
 }
 
+// Added yields the entries of names that had none before.
+func (d Delta) Added() iter.Seq[*Entry] { return slices.Values(d.added) }
+
+// Removed yields the entries, as they were, of names that have none any more.
+func (d Delta) Removed() iter.Seq[*Entry] { return slices.Values(d.removed) }
+
+// Changed yields the entries that differ, as they are now.
+func (d Delta) Changed() iter.Seq[*Entry] { return slices.Values(d.changed) }
+
+// Len is the number of entries that came, went or changed.
+func (d Delta) Len() int { return len(d.added) + len(d.removed) + len(d.changed) }
+
 // Empty reports whether nothing changed.
-func (d Delta) Empty() bool {
-	return len(d.Added)+len(d.Removed)+len(d.Changed)+len(d.GroupsAdded)+len(d.GroupsRemoved) == 0
-}
+func (d Delta) Empty() bool { return d.Len()+len(d.GroupsAdded)+len(d.GroupsRemoved) == 0 }
 
 // Diff tells how to get from one RIB to another; either may be nil, which is a
 // RIB without entries.
 func Diff(from, to *RIB) Delta {
 	from, to = orEmpty(from), orEmpty(to)
 	var d Delta
-	merge(from.Entries, to.Entries, func(en *Entry) string { return en.Prefix.String() }, func(old, new *Entry) {
+	merge(from.entries, to.entries, func(en *Entry) string { return en.Prefix.String() }, func(old, new *Entry) {
 		switch {
 		case old == nil:
-			d.Added = append(d.Added, new)
+			d.added = append(d.added, new)
 		case new == nil:
-			d.Removed = append(d.Removed, old)
+			d.removed = append(d.removed, old)
 		case !old.equal(new):
-			d.Changed = append(d.Changed, new)
+			d.changed = append(d.changed, new)
 		}
 	})
 	merge(from.Groups, to.Groups, func(g *Group) string { return g.Name }, func(old, new *Group) {
@@ -84,8 +97,5 @@ func (en *Entry) groupName() string {
 
 // equal compares two RIBs of one node. Groups follow from the entries.
 func equal(r, s *RIB) bool {
-	return r.GroupCap == s.GroupCap && slices.EqualFunc(r.Entries, s.Entries, (*Entry).equal) &&
-		slices.EqualFunc(r.Nodes, s.Nodes, func(a, b NodeRoute) bool {
-			return a.Node == b.Node && a.Distance == b.Distance && slices.Equal(a.NextHops, b.NextHops)
-		})
+	return r.GroupCap == s.GroupCap && slices.EqualFunc(r.entries, s.entries, (*Entry).equal)
 }

@@ -3,10 +3,8 @@
 //
 //	e := rib.New("sg-1")
 //	for rd := range ready {
-//		r := e.Update(instance.View(), rd.Changed) // SPF only if the topology changed
-//		delta := rib.Diff(old, r)
-//		…
-//		old = r
+//		r, delta := e.Update(instance.View(), rd.Changed, rd.Records)
+//		for en := range delta.Changed() { … }
 //	}
 //	r.Lookup("a/1/x").Group.Name // "sr-1~sr-2": next hop sr-1, alternate sr-2
 //

@@ -1,7 +1,6 @@
 package rib
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -17,6 +16,7 @@ type Engine struct {
 	root      dmsc.NodeID
 	maxGroups int
 	last      *RIB
+	lastRun   Run
 
 	// Read from the records, valid until the topology changes.
 	graph *spf.Graph
@@ -42,7 +42,6 @@ type nearTree struct {
 }
 
 type nodeEntry struct {
-	NodeRoute
 	name  dmsc.ServicePrefix
 	index int32
 }
@@ -61,13 +60,29 @@ func New(root dmsc.NodeID) *Engine {
 }
 
 // Compute returns the RIB of v.Node.
-func Compute(v *linkstate.View) *RIB { return New(v.Node).Update(v, 0) }
+func Compute(v *linkstate.View) *RIB {
+	r, _ := New(v.Node).Update(v, 0, nil)
+	return r
+}
 
-// Update returns the RIB for v, the very same one as last time if nothing in it
-// differs. ch is what changed since the last call; the first call computes
-// everything. Without linkstate.ChangedTopology there is no SPF, and alternates
-// are computed anew only if a link became held or ceased to be.
-func (e *Engine) Update(v *linkstate.View, ch linkstate.Change) *RIB {
+// Update returns the RIB for v and how it differs from the last one: the very
+// same RIB and an empty Delta if it does not. ch and keys are what changed since
+// the last call: every record that was installed, replaced or removed
+// (linkstate.Ready.Records). The first call needs neither and computes
+// everything.
+func (e *Engine) Update(v *linkstate.View, ch linkstate.Change, keys []linkstate.Key) (*RIB, Delta) {
+	last := e.last
+	r := e.update(v, ch)
+	if r == last {
+		e.lastRun = Run{}
+		return r, Delta{}
+	}
+	d := Diff(last, r)
+	e.lastRun = Run{Kind: RunFull, Entries: d.Len()}
+	return r, d
+}
+
+func (e *Engine) update(v *linkstate.View, ch linkstate.Change) *RIB {
 	if e.last == nil || ch&linkstate.ChangedTopology != 0 {
 		if e.readTopology(v) || e.last == nil {
 			e.runSPF()
@@ -78,7 +93,7 @@ func (e *Engine) Update(v *linkstate.View, ch linkstate.Change) *RIB {
 		e.held = held
 		e.forgetPaths()
 	}
-	if e.last != nil && len(e.paths) > 2*len(e.last.Entries)+1024 {
+	if e.last != nil && len(e.paths) > 2*e.last.Len()+1024 {
 		e.forgetPaths() // mostly owner sets that are gone, or weighed otherwise
 	}
 	r := e.compute(v)
@@ -164,11 +179,7 @@ func (e *Engine) runSPF() {
 		if err != nil {
 			continue // an id outside the grammar has no name to be asked by
 		}
-		n := nodeEntry{NodeRoute: NodeRoute{Node: id, Distance: e.tree.Distance(i)}, name: name, index: i}
-		for _, a := range e.tree.FirstHops(i) {
-			n.NextHops = append(n.NextHops, NextHop{LinkKey: e.linkKey(a), Weight: 1})
-		}
-		e.nodes = append(e.nodes, n)
+		e.nodes = append(e.nodes, nodeEntry{name, i})
 	}
 }
 
@@ -206,19 +217,16 @@ func heldLinks(v *linkstate.View) []linkstate.LinkKey {
 func (e *Engine) compute(v *linkstate.View) *RIB {
 	r := &RIB{Node: e.root}
 	for _, n := range e.nodes {
-		r.Nodes = append(r.Nodes, n.NodeRoute)
 		p := e.path([]owner{{node: n.index, weight: 1}})
-		r.Entries = append(r.Entries, &Entry{
-			Prefix: n.name, Kind: Node, Distance: n.Distance,
+		r.entries = append(r.entries, &Entry{
+			Prefix: n.name, Kind: Node, Distance: p.distance,
 			Egress: p.egress, Group: p.group, NoBackup: p.noBackup,
 		})
 	}
 	for _, claims := range byName(e.claims(v)) {
-		r.Entries = append(r.Entries, e.route(claims))
+		r.entries = append(r.entries, e.route(claims))
 	}
-	slices.SortFunc(r.Entries, func(a, b *Entry) int {
-		return cmp.Or(a.Prefix.Compare(b.Prefix), cmp.Compare(a.Kind, b.Kind))
-	})
+	slices.SortFunc(r.entries, comparePrefix)
 	r.collectGroups(e.maxGroups)
 	return r
 }

@@ -32,7 +32,7 @@ func (e *Engine) intern(primaries, backup []NextHop) *Group {
 func (r *RIB) collectGroups(limit int) {
 	uses := make(map[string][]*Entry)
 	groups := make(map[string]*Group)
-	for _, en := range r.Entries {
+	for _, en := range r.entries {
 		if en.Group != nil {
 			groups[en.Group.Name] = en.Group
 			uses[en.Group.Name] = append(uses[en.Group.Name], en)
@@ -69,7 +69,7 @@ func (r *RIB) collectGroups(limit int) {
 			delete(groups, old.Name)
 		}
 	}
-	r.Groups = slices.SortedFunc(maps.Values(groups), func(a, b *Group) int { return strings.Compare(a.Name, b.Name) })
+	r.Groups = slices.SortedFunc(maps.Values(groups), compareName)
 }
 
 func newGroup(primaries, backup []NextHop) *Group {

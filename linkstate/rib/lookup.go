@@ -21,11 +21,11 @@ func (r *RIB) Lookup(name string) *Entry {
 }
 
 func (r *RIB) find(name string) *Entry {
-	i, found := slices.BinarySearchFunc(r.Entries, name, func(en *Entry, name string) int {
+	i, found := slices.BinarySearchFunc(r.entries, name, func(en *Entry, name string) int {
 		return strings.Compare(en.Prefix.String(), name)
 	})
 	if !found {
 		return nil
 	}
-	return r.Entries[i]
+	return r.entries[i]
 }

@@ -2,8 +2,8 @@ package rib_test
 
 import (
 	"fmt"
+	"iter"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +44,8 @@ func TestEngineEqualsCompute(t *testing.T) {
 		net := randomNetwork(r)
 		root := net.ids()[0]
 		e := rib.New(root)
-		e.Update(net.view(root), 0)
+		old := net.view(root)
+		e.Update(old, 0, nil)
 		for step := range 10 {
 			var change linkstate.Change
 			ids := net.ids()
@@ -86,11 +87,15 @@ func TestEngineEqualsCompute(t *testing.T) {
 					}
 				}
 			}
-			got, want := e.Update(net.view(root), change), rib.Compute(net.view(root))
+			view := net.view(root)
+			keys := changedKeys(old, view)
+			old = view
+			got, _ := e.Update(view, change, keys)
+			want := rib.Compute(view)
 			if got.String() != want.String() {
 				t.Fatalf("seed %d, step %d, change %b:\n%s\nwant\n%s", seed, step, change, got, want)
 			}
-			if again := e.Update(net.view(root), change); again != got {
+			if again, delta := e.Update(view, change, keys); again != got || !delta.Empty() {
 				t.Fatalf("seed %d, step %d: another RIB though nothing differs", seed, step)
 			}
 		}
@@ -118,10 +123,10 @@ func TestScalingLaw(t *testing.T) {
 			}
 		}
 		after := rib.Compute(net.view(root))
-		for i, en := range before.Entries {
+		for en := range before.All() {
 			scaled := *en
 			scaled.Distance *= k
-			if got := after.Entries[i]; got.String() != scaled.String() {
+			if got := after.Lookup(en.Prefix.String()); got.String() != scaled.String() {
 				t.Fatalf("seed %d: %s, want %s", seed, got, &scaled)
 			}
 		}
@@ -141,7 +146,7 @@ func TestLookupEqualsScan(t *testing.T) {
 			}
 			name := strings.Join(segs, "/")
 			var want *rib.Entry
-			for _, en := range table.Entries {
+			for en := range table.All() {
 				p, low := en.Prefix.String(), strings.ToLower(name)
 				if (low == p || en.Kind != rib.Function && strings.HasPrefix(low, p+"/")) &&
 					(want == nil || len(p) > len(want.Prefix.String())) {
@@ -164,14 +169,16 @@ func TestDiffLeadsFromOldToNew(t *testing.T) {
 		d := rib.Diff(a, b)
 		lines := map[string]string{}
 		groups := map[string]bool{}
-		for _, en := range a.Entries {
+		for en := range a.All() {
 			lines[en.Prefix.String()] = fmt.Sprint(en, en.Protocol, en.ReplaySafe)
 		}
-		for _, en := range d.Removed {
+		for en := range d.Removed() {
 			delete(lines, en.Prefix.String())
 		}
-		for _, en := range slices.Concat(d.Added, d.Changed) {
-			lines[en.Prefix.String()] = fmt.Sprint(en, en.Protocol, en.ReplaySafe)
+		for _, part := range []iter.Seq[*rib.Entry]{d.Added(), d.Changed()} {
+			for en := range part {
+				lines[en.Prefix.String()] = fmt.Sprint(en, en.Protocol, en.ReplaySafe)
+			}
 		}
 		for _, g := range a.Groups {
 			groups[g.Name] = true
@@ -182,10 +189,10 @@ func TestDiffLeadsFromOldToNew(t *testing.T) {
 		for _, g := range d.GroupsAdded {
 			groups[g.Name] = true
 		}
-		if len(lines) != len(b.Entries) || len(groups) != len(b.Groups) {
-			t.Fatalf("seed %d: %d entries and %d groups, want %d and %d", seed, len(lines), len(groups), len(b.Entries), len(b.Groups))
+		if len(lines) != b.Len() || len(groups) != len(b.Groups) {
+			t.Fatalf("seed %d: %d entries and %d groups, want %d and %d", seed, len(lines), len(groups), b.Len(), len(b.Groups))
 		}
-		for _, en := range b.Entries {
+		for en := range b.All() {
 			if got, want := lines[en.Prefix.String()], fmt.Sprint(en, en.Protocol, en.ReplaySafe); got != want {
 				t.Fatalf("seed %d: %s, want %s", seed, got, want)
 			}
@@ -195,7 +202,7 @@ func TestDiffLeadsFromOldToNew(t *testing.T) {
 				t.Fatalf("seed %d: group %s is missing", seed, g.Name)
 			}
 		}
-		if !rib.Diff(b, b).Empty() || len(rib.Diff(nil, b).Added) != len(b.Entries) {
+		if !rib.Diff(b, b).Empty() || rib.Diff(nil, b).Len() != b.Len() {
 			t.Fatalf("seed %d: diff with itself or nothing", seed)
 		}
 	}

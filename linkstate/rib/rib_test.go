@@ -2,6 +2,7 @@ package rib_test
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func TestScenes(t *testing.T) {
 			var b strings.Builder
 			switch d.Cmd {
 			case "rib":
-				for _, en := range r.Entries {
+				for en := range r.All() {
 					if en.Kind != rib.Node || d.HasArg("nodes") {
 						fmt.Fprintln(&b, en)
 					}
@@ -72,20 +73,20 @@ func TestScenes(t *testing.T) {
 				} else if d.HasArg("neighbours") {
 					change = linkstate.ChangedNeighbours
 				}
-				next := engines[root].Update(net.view(root), change)
+				view := net.view(root)
+				next, delta := engines[root].Update(view, change, net.changed(view))
 				if next.String() != r.String() {
 					t.Fatalf("the engine has\n%s\nwant\n%s", next, r)
 				}
 				if next == last[root] {
 					return "the same RIB\n"
 				}
-				delta := rib.Diff(last[root], next)
 				last[root] = next
 				for _, part := range []struct {
 					sign    string
-					entries []*rib.Entry
-				}{{"-", delta.Removed}, {"+", delta.Added}, {"=", delta.Changed}} {
-					for _, en := range part.entries {
+					entries iter.Seq[*rib.Entry]
+				}{{"-", delta.Removed()}, {"+", delta.Added()}, {"=", delta.Changed()}} {
+					for en := range part.entries {
 						fmt.Fprintln(&b, part.sign, en)
 					}
 				}
@@ -127,7 +128,7 @@ func TestGroupsStayBelowTheLimit(t *testing.T) {
 	for limit := len(free.Groups); limit >= 6; limit-- {
 		e := rib.New("sg-1")
 		e.SetMaxGroups(limit)
-		r := e.Update(net.view("sg-1"), 0)
+		r, _ := e.Update(net.view("sg-1"), 0, nil)
 		if len(r.Groups) > limit {
 			t.Errorf("limit %d: %d groups", limit, len(r.Groups))
 		}
@@ -135,7 +136,8 @@ func TestGroupsStayBelowTheLimit(t *testing.T) {
 			t.Errorf("limit %d of %d: GroupCap is %v", limit, len(free.Groups), r.GroupCap)
 		}
 		inUse := map[string]*rib.Group{}
-		for i, en := range r.Entries {
+		for en := range r.All() {
+			uncapped := free.Lookup(en.Prefix.String())
 			inUse[en.Group.Name] = en.Group
 			if got := rib.GroupName(en.Group.Primaries, en.Group.Backup); got != en.Group.Name {
 				t.Errorf("limit %d: group %s is named %s", limit, got, en.Group.Name)
@@ -144,9 +146,9 @@ func TestGroupsStayBelowTheLimit(t *testing.T) {
 				t.Errorf("limit %d: %s", limit, en)
 			}
 			for _, h := range en.Group.Primaries {
-				was := free.Entries[i].Group.Primaries
+				was := uncapped.Group.Primaries
 				if !slices.ContainsFunc(was, func(o rib.NextHop) bool { return o.LinkKey == h.LinkKey }) {
-					t.Errorf("limit %d: %s uses %s, which is no primary in %s", limit, en, h, free.Entries[i])
+					t.Errorf("limit %d: %s uses %s, which is no primary in %s", limit, en, h, uncapped)
 				}
 			}
 		}
@@ -180,7 +182,7 @@ func TestRareAlternatesGoFirst(t *testing.T) {
 	} {
 		e := rib.New("sg-1")
 		e.SetMaxGroups(limit)
-		r := e.Update(net.view("sg-1"), 0)
+		r, _ := e.Update(net.view("sg-1"), 0, nil)
 		if got := strings.Join(groupNames(r), " "); got != want || r.GroupCap != (limit < 4) {
 			t.Errorf("limit %d: groups %s, want %s; GroupCap %v", limit, got, want, r.GroupCap)
 		}

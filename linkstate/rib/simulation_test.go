@@ -39,7 +39,7 @@ func newSimulation(seed uint64, r *rand.Rand) *simulation {
 		if s.engines[id] == nil {
 			s.engines[id] = rib.New(id)
 		}
-		s.ribs[id] = s.engines[id].Update(s.Instance(id).View(), rd.Changed)
+		s.ribs[id], _ = s.engines[id].Update(s.Instance(id).View(), rd.Changed, rd.Records)
 	}
 	n := 4 + r.IntN(5)
 	for i := range n {
@@ -177,7 +177,7 @@ func TestSimulatedNetworkForwards(t *testing.T) {
 				}
 				walks++
 			}
-			for _, en := range s.ribs[from].Entries {
+			for en := range s.ribs[from].All() {
 				if en.Kind != rib.Function && owners[en.Prefix.String()] == nil {
 					t.Fatalf("seed %d: %s has %s, which no reachable node announces", seed, from, en)
 				}

@@ -8,7 +8,7 @@ import (
 // String prints the RIB for people and goldens, one line per entry.
 func (r *RIB) String() string {
 	var b strings.Builder
-	for _, en := range r.Entries {
+	for en := range r.All() {
 		fmt.Fprintln(&b, en)
 	}
 	return b.String()

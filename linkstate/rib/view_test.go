@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,11 +19,40 @@ type network struct {
 	nodes    map[dmsc.NodeID]*linkstate.NodeLSA
 	prefixes map[dmsc.NodeID][]linkstate.Prefix
 	held     []linkstate.LinkKey
-	resumed  bool // and it is the root that has restarted
+	resumed  bool                            // and it is the root that has restarted
+	told     map[dmsc.NodeID]*linkstate.View // see changed
+}
+
+// changed returns the keys of the records that differ from those of the view
+// of the last call for the same node.
+func (n *network) changed(v *linkstate.View) []linkstate.Key {
+	keys := changedKeys(n.told[v.Node], v)
+	n.told[v.Node] = v
+	return keys
+}
+
+// changedKeys returns the keys of the records in which two views differ. from
+// may be nil.
+func changedKeys(from, to *linkstate.View) []linkstate.Key {
+	var keys []linkstate.Key
+	if from == nil {
+		from = &linkstate.View{}
+	}
+	for l := range to.Records.All() {
+		if old := from.Records.Get(l.Key); old == nil || !reflect.DeepEqual(old.Content, l.Content) {
+			keys = append(keys, l.Key)
+		}
+	}
+	for l := range from.Records.All() {
+		if to.Records.Get(l.Key) == nil {
+			keys = append(keys, l.Key)
+		}
+	}
+	return keys
 }
 
 func newNetwork() *network {
-	return &network{nodes: map[dmsc.NodeID]*linkstate.NodeLSA{}, prefixes: map[dmsc.NodeID][]linkstate.Prefix{}}
+	return &network{nodes: map[dmsc.NodeID]*linkstate.NodeLSA{}, prefixes: map[dmsc.NodeID][]linkstate.Prefix{}, told: map[dmsc.NodeID]*linkstate.View{}}
 }
 
 // node returns the node, a new one if need be. A name that begins with "sg-"
