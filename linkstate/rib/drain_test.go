@@ -32,7 +32,7 @@ func TestADrainedNodeIsUsedOnlyWhereThereIsNothingElse(t *testing.T) {
 		for _, from := range []dmsc.NodeID{"sg-1", "sg-2", "sg-3"} {
 			r := rib.Compute(net.Instance(from).View())
 			for _, name := range []string{"a/1", "b/1", "dmsc/node/sg-3"} {
-				for _, e := range r.Entries {
+				for e := range r.All() {
 					if e.Prefix.String() != name {
 						continue
 					}
