@@ -60,7 +60,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		demoCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
-		spfCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
+		spfCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root
 }

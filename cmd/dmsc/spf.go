@@ -46,28 +46,41 @@ func spfCommand() *cobra.Command {
 			"A distance of 2^24 and more leads through a last-resort node. Without --topology it is the draft's Figure 2.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, view, err := viewOf(file, root)
+			_, view, err := viewOf(cmd, file, root)
 			if err != nil {
 				return err
 			}
 			return write(cmd.OutOrStdout(), output, report(rib.Compute(view)), printSPF)
 		},
 	}
-	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file (default: Figure 2)")
+	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file, - for stdin (default: Figure 2)")
 	cmd.Flags().StringVar(&root, "root", "", "node to compute for")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	_ = cmd.MarkFlagRequired("root")
 	return cmd
 }
 
-// viewOf reads a topology and returns what one of its nodes would know.
-func viewOf(file, node string) (*topology.Topology, *linkstate.View, error) {
-	t := topology.Figure2()
-	if file != "" {
-		var err error
-		if t, err = topology.Load(file); err != nil {
-			return nil, nil, exit(exitUsage, err)
+// topologyOf reads a topology file, stdin for "-", Figure 2 for "".
+func topologyOf(cmd *cobra.Command, file string) (t *topology.Topology, err error) {
+	switch file {
+	case "":
+		return topology.Figure2(), nil
+	case "-":
+		var text []byte
+		if text, err = io.ReadAll(cmd.InOrStdin()); err == nil {
+			t, err = topology.Parse("stdin", text)
 		}
+	default:
+		t, err = topology.Load(file)
+	}
+	return t, exit(exitUsage, err)
+}
+
+// viewOf reads a topology and returns what one of its nodes would know.
+func viewOf(cmd *cobra.Command, file, node string) (*topology.Topology, *linkstate.View, error) {
+	t, err := topologyOf(cmd, file)
+	if err != nil {
+		return nil, nil, err
 	}
 	view := t.View(dmsc.NodeID(node))
 	if view == nil {

@@ -31,7 +31,7 @@ func translateCommand() *cobra.Command {
 			if output != "yaml" {
 				return exit(exitUsage, fmt.Errorf("output %q is not yaml, the only form Envoy reads from here", output))
 			}
-			t, view, err := viewOf(file, node)
+			t, view, err := viewOf(cmd, file, node)
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func translateCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file (default: Figure 2)")
+	cmd.Flags().StringVarP(&file, "topology", "f", "", "topology file, - for stdin (default: Figure 2)")
 	cmd.Flags().StringVar(&node, "node", "", "node to translate for")
 	cmd.Flags().StringVarP(&output, "output", "o", "yaml", "yaml")
 	_ = cmd.MarkFlagRequired("node")

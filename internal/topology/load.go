@@ -11,18 +11,22 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
 )
 
-// Limits of a topology file; larger networks are generated, not written.
+// Limits of a topology file.
 const (
-	MaxNodes    = 1000
-	MaxLinks    = 10 * MaxNodes
-	MaxServices = 10_000
+	MaxNodes    = 10_000
+	MaxLinks    = 40 * MaxNodes
+	MaxServices = 10 * MaxNodes
 )
 
 // The default ports (design §9). Node i of the file has nodePort + 10 × i and
-// up; service i of the file has servicePort + i.
+// up; service i of the file has servicePort + i. A network that has too many of
+// either for that is computed or simulated and nobody listens: what lies above
+// the last default is port 0.
 const (
-	nodePort    = 15900
-	servicePort = 30000
+	nodePort        = 15900
+	servicePort     = 30000
+	defaultNodes    = (servicePort - nodePort) / 10
+	defaultServices = 1<<16 - servicePort
 )
 
 const defaultMetric dmsc.Metric = 10
@@ -191,7 +195,11 @@ func (b *builder) node(i int, s *nodeSpec) Node {
 func (b *builder) listener(path string, id dmsc.NodeID, name, given string, node, offset int) string {
 	addr := given
 	if addr == "" {
-		addr = fmt.Sprintf("127.0.0.1:%d", nodePort+10*node+offset)
+		port := 0
+		if node < defaultNodes {
+			port = nodePort + 10*node + offset
+		}
+		addr = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	unix := name == "admin" || name == "probe"
 	if err := b.listeners.claim(addr, fmt.Sprintf("%s of node %s", name, id), unix); err != nil {
@@ -323,7 +331,7 @@ func (b *builder) service(at, pod string, ordinal int, s *serviceSpec) Service {
 	if v.Address == "" {
 		v.Address = "127.0.0.1"
 	}
-	if v.Port == 0 {
+	if v.Port == 0 && ordinal < defaultServices {
 		v.Port = uint16(servicePort + ordinal)
 	}
 	// One process may serve several prefixes of its pod at one address.

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+)
+
+func genCommand() *cobra.Command {
+	var plan topology.Plan
+	cmd := &cobra.Command{
+		Use:   "gen " + strings.Join(topology.Shapes, "|"),
+		Short: "Write the topology file of a network of any size",
+		Long: "Write a topology file for dmsc sim, spf, translate and, as long as it is small, demo to stdout.\n" +
+			"The same flags write the same bytes.",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: topology.Shapes,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			plan.Shape = args[0]
+			text, err := topology.Generate(plan)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	cmd.Flags().IntVar(&plan.Nodes, "nodes", 20, "number of nodes; a fattree takes the nearest it can have")
+	cmd.Flags().IntVar(&plan.K, "k", 0, "ports per switch of a fattree, even (default: by --nodes)")
+	cmd.Flags().IntVar(&plan.PrefixesPerNode, "prefixes-per-node", 1, "prefixes at each SG")
+	cmd.Flags().Uint64Var(&plan.Seed, "seed", 1, "of the links of a random network")
+	return cmd
+}
