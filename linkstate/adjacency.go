@@ -51,6 +51,8 @@ type adjacency struct {
 	degraded bool // held, and the topology has changed meanwhile
 	resumed  bool // held, because we have restarted and not the far end
 
+	flaps flaps
+
 	// What is announced of the link besides its configuration.
 	quality SetQuality
 }
@@ -77,7 +79,8 @@ func (i *Instance) usable(a *adjacency) bool {
 
 // advance is the state machine of a link. Its inputs are two facts that events
 // change, how far the control session is (phase) and whether the data path may
-// be advertised (usable), and the clock:
+// be advertised (usable), and the clock; a link that flaps waits at (2), see
+// damping.go:
 //
 //	                      ┌────────────────(1)────────────────┐
 //	Down ─(1)─ Init ─(1)─ Exchange ─(1)─ Synced ─(2)─▶ Full ◀─(5)─ Held
@@ -88,8 +91,12 @@ func (i *Instance) usable(a *adjacency) bool {
 // or, after a restart of our own, by resumeHeld.
 func (i *Instance) advance(a *adjacency) {
 	phase, usable := a.phase(), i.usable(a)
+	good := phase == StateSynced && usable
+	if !good {
+		a.flaps.until = time.Time{}
+	}
 	switch {
-	case a.state < StateFull && phase == StateSynced && usable: // (2)
+	case a.state < StateFull && good && !i.damped(a): // (2)
 		i.setState(a, StateFull)
 	case a.state < StateFull: // (1)
 		i.setState(a, phase)
@@ -114,8 +121,14 @@ func (i *Instance) setState(a *adjacency, s AdjacencyState) {
 	if a.state == s {
 		return
 	}
-	if a.state >= StateFull && s < StateFull {
+	switch {
+	case a.state >= StateFull && s < StateFull:
 		i.moved = true
+		if i.drain != DrainRemoved {
+			i.failed(a)
+		}
+	case a.state < StateFull && s >= StateFull:
+		a.flaps.up, a.flaps.until = i.now, time.Time{}
 	}
 	if s != StateHeld {
 		a.degraded, a.resumed = false, false

@@ -10,6 +10,7 @@ const (
 	AlarmUnexpectedLink  = "unexpected_link"  // a link we have not configured, or another link id
 	AlarmUnexpectedProbe = "unexpected_probe" // another node's Envoy answered a probe
 
+	AlarmFlappingLink         = "flapping_link"         // its return is held back
 	AlarmOtherAlgorithm       = "other_algorithm"       // a node means something else by its metrics
 	AlarmConflict             = "conflicting_records"   // one order, two bodies
 	AlarmOwnRecordNewer       = "own_record_newer"      // a record of ours is newer than what we sent

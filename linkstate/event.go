@@ -242,7 +242,10 @@ type Adjacency struct {
 	Resumed bool
 	RTT     time.Duration // smoothed; 0 = none yet
 	Since   time.Time     // of State
-	Pending int           // records waiting to be sent or acknowledged
+	// DampedUntil is when a link that flaps is advertised again, if it is good
+	// until then; zero: nothing holds it back.
+	DampedUntil time.Time
+	Pending     int // records waiting to be sent or acknowledged
 }
 
 // Advertised reports whether the link is in our NodeLSA.

@@ -196,6 +196,7 @@ func (i *Instance) settle() {
 		i.exchanged(a)
 		i.advance(a)
 	}
+	i.undamp()
 	i.degradeHeld()
 	i.startUp()
 	i.publish()
@@ -231,6 +232,7 @@ func (i *Instance) Deadline() time.Time {
 		if a.state == StateHeld {
 			consider(a.holdEnds)
 		}
+		consider(a.flaps.until)
 	}
 	return first
 }

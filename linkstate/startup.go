@@ -1,6 +1,7 @@
 package linkstate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -87,20 +88,25 @@ func (i *Instance) greetedAll() bool {
 
 // advertisedBy reports whether the far end has the link in its NodeLSA.
 func (i *Instance) advertisedBy(a *adjacency) bool {
-	r := i.db.records[Key{Origin: a.Remote, Type: TypeNode}]
-	if r == nil {
-		return false
-	}
-	n, _ := r.Content.(*NodeLSA)
-	if n == nil {
-		return false
-	}
-	for _, l := range n.Links {
-		if l.Remote == i.cfg.Node && l.ID == a.ID {
-			return true
+	return i.advertises(a.Remote, LinkKey{Remote: i.cfg.Node, ID: a.ID})
+}
+
+// advertises reports whether a node has a link in its NodeLSA.
+func (i *Instance) advertises(node dmsc.NodeID, k LinkKey) bool {
+	_, found := slices.BinarySearchFunc(i.nodeLSA(node).Links, k, func(l Link, k LinkKey) int {
+		return LinkKey{Remote: l.Remote, ID: l.ID}.Compare(k)
+	})
+	return found
+}
+
+// nodeLSA is what a node says of itself, an empty one if it says nothing.
+func (i *Instance) nodeLSA(node dmsc.NodeID) *NodeLSA {
+	if r := i.db.records[Key{Origin: node, Type: TypeNode}]; r != nil {
+		if n, _ := r.Content.(*NodeLSA); n != nil {
+			return n
 		}
 	}
-	return false
+	return &NodeLSA{}
 }
 
 // resumeHeld is the restarting side of the graceful hold: a link that the far

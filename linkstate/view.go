@@ -16,7 +16,7 @@ func (i *Instance) View() *View {
 	for _, a := range i.order {
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
 			LinkConfig: a.LinkConfig, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
-			Alive: a.alive, Resumed: a.resumed, RTT: a.rtt, Since: a.since, Pending: len(a.out.pending),
+			Alive: a.alive, Resumed: a.resumed, RTT: a.rtt, Since: a.since, DampedUntil: a.flaps.until, Pending: len(a.out.pending),
 		})
 	}
 	i.view = v

@@ -61,6 +61,7 @@ type AdjacencyStatus struct {
 	RTTMicros  int64       `json:"rtt_us"`
 	SinceSec   float64     `json:"since_seconds"`
 	Pending    int         `json:"pending"`
+	DampedSec  float64     `json:"damped_seconds"` // until a link that flaps returns; 0: nothing holds it back
 	IsObserver bool        `json:"observer"`
 }
 
@@ -101,6 +102,9 @@ type EnvoyStatus struct {
 	Acked     string     `json:"acked"`
 	XDS       *XDSStatus `json:"xds,omitempty"`
 }
+
+// seconds until a time, 0 if it is none or past.
+func seconds(now, until time.Time) float64 { return max(0, until.Sub(now)).Seconds() }
 
 // show publishes what readers see.
 func (n *Node) show(rd linkstate.Ready, now time.Time) {
@@ -160,6 +164,7 @@ func (n *Node) Status() Status {
 		s.Adjacencies = append(s.Adjacencies, AdjacencyStatus{
 			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), Alive: a.Alive, Metric: a.Metric, Class: a.Class.String(),
 			Data: a.Data, RTTMicros: a.RTT.Microseconds(), SinceSec: now.Sub(a.Since).Seconds(), Pending: a.Pending, IsObserver: a.Observer,
+			DampedSec: seconds(now, a.DampedUntil),
 		})
 	}
 	if p.rib != nil {

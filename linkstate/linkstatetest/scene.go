@@ -107,6 +107,13 @@ func (a *arguments) duration(s string) time.Duration {
 	return v
 }
 
+func (a *arguments) class() (c dmsc.LinkClass) {
+	if s := a.named["class"]; s != "" {
+		a.errs = append(a.errs, c.UnmarshalText([]byte(s)))
+	}
+	return c
+}
+
 func (a *arguments) list(name string) []string {
 	return strings.FieldsFunc(a.named[name], func(r rune) bool { return r == ',' })
 }
@@ -173,12 +180,12 @@ func (s *Scene) doNode(a *arguments, _ *strings.Builder) {
 	})
 }
 
-// Example: link sg-1 sr-1 id=1 metric=10 reverse=15 delay=5ms tags=satellite loss=0.1 duplicate=0.1 reorder=0.1
+// Example: link sg-1 sr-1 id=1 metric=10 reverse=15 delay=5ms class=lan tags=satellite loss=0.1 duplicate=0.1 reorder=0.1
 func (s *Scene) doLink(a *arguments, _ *strings.Builder) {
 	x, y := a.id(0), a.id(1)
 	l := Link{
 		ID: dmsc.LinkID(a.named["id"]), Metric: dmsc.Metric(a.number("metric")), Reverse: dmsc.Metric(a.number("reverse")),
-		Tags: a.list("tags"), Delay: a.duration(a.named["delay"]), Loss: a.fraction("loss"), Duplicate: a.fraction("duplicate"), Reorder: a.fraction("reorder"),
+		Class: a.class(), Tags: a.list("tags"), Delay: a.duration(a.named["delay"]), Loss: a.fraction("loss"), Duplicate: a.fraction("duplicate"), Reorder: a.fraction("reorder"),
 	}
 	if errors.Join(a.errs...) == nil {
 		s.AddLink(x, y, l)
@@ -387,7 +394,7 @@ func (s *Scene) doAdjacency(a *arguments, out *strings.Builder) {
 			for _, f := range []struct {
 				on   bool
 				name string
-			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.Resumed, "resumed"}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
+			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.Resumed, "resumed"}, {!adj.DampedUntil.IsZero(), fmt.Sprintf("damped=%s", adj.DampedUntil.Sub(s.Now()).Round(time.Millisecond))}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
 				if f.on {
 					fmt.Fprintf(out, " %s", f.name)
 				}

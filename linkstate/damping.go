@@ -1,0 +1,106 @@
+package linkstate
+
+import (
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+)
+
+// A link that fails again and again costs every node of the domain a
+// computation each time it fails and each time it returns. Its failures are
+// never held back; its return is, from the third within a short time on, until
+// the link has been good for a while: one second, and twice as long with each
+// further failure, at the most a minute (route flap damping, RFC 2439, for
+// links). One that then stays for a minute is a good link again.
+//
+// The only way to a neighbour is never held back. Without it the domain would
+// be in two parts, or a node cut off, and a link that works now and then is
+// better than none.
+const (
+	promptReturns  = 2
+	firstDamping   = time.Second
+	longestDamping = time.Minute
+	forgetFlaps    = time.Minute
+)
+
+// flaps is the recent past of a link.
+type flaps struct {
+	failures int       // since it was last good for long
+	up       time.Time // when it was last advertised anew
+	until    time.Time // it returns then; zero = it does not wait
+}
+
+// failed counts a failure of an advertised link.
+func (i *Instance) failed(a *adjacency) {
+	f := &a.flaps
+	if i.now.Sub(f.up) >= forgetFlaps {
+		f.failures = 0
+	}
+	if f.failures++; f.failures == promptReturns+1 {
+		i.alarm(AlarmFlappingLink, "%s has failed %d times within about a minute: while there is another way it returns only after it has been good for %s, and twice as long with each further failure; look for a bad cable or an overloaded node", a, f.failures, firstDamping)
+	}
+}
+
+// wait is how long the link has to be good before it returns.
+func (f *flaps) wait() time.Duration {
+	if f.failures <= promptReturns {
+		return 0
+	}
+	return min(firstDamping<<min(f.failures-promptReturns-1, 10), longestDamping)
+}
+
+// damped reports whether a link that could be advertised has to wait. The wait
+// begins anew whenever the link is not good.
+func (i *Instance) damped(a *adjacency) bool {
+	wait := a.flaps.wait()
+	if wait == 0 {
+		return false
+	}
+	if a.flaps.until.IsZero() {
+		if !i.reaches(a.Remote) {
+			return false
+		}
+		a.flaps.until = i.now.Add(wait)
+		i.neighbourChanged()
+	}
+	return i.now.Before(a.flaps.until)
+}
+
+// undamp lets the links return at once that have become the only way to their
+// far ends.
+func (i *Instance) undamp() {
+	if !i.moved {
+		return
+	}
+	for _, a := range i.order {
+		if !a.flaps.until.IsZero() && !i.reaches(a.Remote) {
+			i.setState(a, StateFull)
+		}
+	}
+}
+
+// reaches reports whether there is a way to a node over links that both ends
+// advertise, our own as they are now.
+func (i *Instance) reaches(node dmsc.NodeID) bool {
+	seen := map[dmsc.NodeID]bool{i.cfg.Node: true}
+	var next []dmsc.NodeID
+	visit := func(from, to dmsc.NodeID, id dmsc.LinkID) {
+		if !seen[to] && i.advertises(to, LinkKey{Remote: from, ID: id}) {
+			seen[to] = true
+			next = append(next, to)
+		}
+	}
+	for _, a := range i.order {
+		if a.state >= StateFull {
+			visit(i.cfg.Node, a.Remote, a.ID)
+		}
+	}
+	for len(next) > 0 && !seen[node] {
+		from := next[0]
+		next = next[1:]
+		for _, l := range i.nodeLSA(from).Links {
+			visit(from, l.Remote, l.ID)
+		}
+	}
+	return seen[node]
+}
