@@ -264,5 +264,6 @@ type View struct {
 	Drain       Drain
 	Drained     bool
 	Records     Records     // tombstones included
+	Digest      uint64      // equal at nodes that hold the same records
 	Adjacencies []Adjacency // sorted by (Remote, ID); observers included
 }

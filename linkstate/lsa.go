@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -42,6 +44,32 @@ func (k Key) String() string {
 		return fmt.Sprintf("%s.auth.%d", k.Origin, k.Fragment)
 	}
 	return fmt.Sprintf("%s.type%d.%d", k.Origin, k.Type, k.Fragment)
+}
+
+// ParseKey reads what Key.String writes.
+func ParseKey(s string) (Key, error) {
+	origin, rest, _ := strings.Cut(s, ".")
+	kind, fragment, _ := strings.Cut(rest, ".")
+	id, err := dmsc.ParseNodeID(origin)
+	k := Key{Origin: id}
+	switch number, other := strings.CutPrefix(kind, "type"); {
+	case kind == "node":
+		k.Type = TypeNode
+	case kind == "prefix":
+		k.Type = TypePrefix
+	case kind == "auth":
+		k.Type = TypeAuth
+	case other:
+		n, _ := strconv.ParseUint(number, 10, 16)
+		k.Type = Type(n)
+	}
+	if n, err := strconv.ParseUint(fragment, 10, 32); err == nil {
+		k.Fragment = uint32(n)
+	}
+	if err != nil || k.String() != s {
+		return Key{}, fmt.Errorf("%q is no key of a record, such as sr-1.node or sg-1.prefix.17", s)
+	}
+	return k, nil
 }
 
 // Order is the age of a record: higher is newer. The incarnation grows by one

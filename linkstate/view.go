@@ -10,7 +10,7 @@ func (i *Instance) View() *View {
 	v := &View{
 		Node: i.cfg.Node, Role: i.cfg.Role, Incarnation: i.incarnation, Synced: !i.starting,
 		Drain: i.drain, Drained: i.drain != DrainNone && i.settledDrain(),
-		Records:     i.db.all(),
+		Records: i.db.all(), Digest: i.db.digest(),
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}
 	for _, a := range i.order {

@@ -95,14 +95,14 @@ func spaCommand() *cobra.Command {
 					}
 					return []admin.Check{{Name: "grants", OK: true, Detail: detail}}
 				},
-				JSON: map[string]func() any{"/api/v1/status": func() any {
+				JSON: map[string]admin.Page{"/api/v1/status": admin.Whole(func() any {
 					st := s.Status()
 					out := map[string]any{"generation": st.Generation, "grants": st.Grants, "gateways": st.Gateways}
 					if st.LastError != nil {
 						out["last_error"] = st.LastError.Error()
 					}
 					return out
-				}},
+				})},
 			}, func(ctx context.Context) error { return s.Watch(ctx, cfg.Grants) })
 		})
 }
@@ -160,11 +160,11 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 			}
 			return []admin.Check{{Name: "lsdb", OK: true, Detail: "observed"}}
 		},
-		JSON: map[string]func() any{
+		JSON: map[string]admin.Page{
 			"/api/v1/policies": rows(s.Tables().Policies, policyPage),
 			"/api/v1/nodes":    rows(s.Tables().Nodes, nodePage),
 			"/api/v1/links":    rows(s.Tables().Links, linkPage),
-			"/api/v1/events":   func() any { return pages(events.list(), eventPage) },
+			"/api/v1/events":   admin.Whole(func() any { return pages(events.list(), eventPage) }),
 		},
 	}, s.Run, o.Run)
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/scsc"
 )
 
@@ -118,14 +119,14 @@ func eventPage(e scsc.Event) eventRow {
 }
 
 // rows serves a table as a page.
-func rows[T, P any](table func() ([]T, error), page func(T) P) func() any {
-	return func() any {
+func rows[T, P any](table func() ([]T, error), page func(T) P) admin.Page {
+	return admin.Whole(func() any {
 		in, err := table()
 		if err != nil {
 			return map[string]string{"error": err.Error()}
 		}
 		return pages(in, page)
-	}
+	})
 }
 
 // pages converts a list; none is [] and not null.

@@ -4,17 +4,27 @@
 //
 //	err := admin.Serve(ctx, listener, admin.Config{
 //		Ready: func() []admin.Check { … },
-//		JSON:  map[string]func() any{"/api/v1/status": func() any { return view.Load() }},
+//		JSON:  map[string]admin.Page{"/api/v1/status": admin.Whole(func() any { return view.Load() })},
 //	})
+//
+// and, from the other side,
+//
+//	err := admin.Client{Address: "127.0.0.1:17805"}.Read(ctx, "/api/v1/status", nil, &status)
 package admin
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,8 +47,36 @@ type Config struct {
 	// Metrics is served at /metrics.
 	Metrics *prometheus.Registry
 	// JSON maps a path to what is served there as JSON, on GET.
-	JSON map[string]func() any
+	JSON map[string]Page
 }
+
+// Page returns what is to be served now, by the parameters of the question. A
+// List is served item by item. An error is the asker's: it is answered 400.
+type Page func(url.Values) (any, error)
+
+// List is served as one JSON array, in which each item has a line of its own. It
+// is made while it is read, so that a long one is never in memory as a whole.
+type List iter.Seq[any]
+
+// Whole is a page without parameters.
+func Whole(view func() any) Page {
+	return func(q url.Values) (any, error) { return view(), Known(q) }
+}
+
+// Known refuses parameters other than those a page knows: an agent that left one
+// out would answer something else than what was asked.
+func Known(q url.Values, names ...string) error {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("the parameter %q is not known here", name)
+		}
+	}
+	return nil
+}
+
+// readLimit is how long a reader may take for a page: what it is shown is kept
+// in memory until it has it.
+const readLimit = 2 * time.Minute
 
 // NewMetrics returns a registry with the Go and process metrics in it.
 func NewMetrics() *prometheus.Registry {
@@ -78,20 +116,53 @@ func Handler(cfg Config) http.Handler {
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}))
 	}
-	for path, view := range cfg.JSON {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+	for path, page := range cfg.JSON {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			v, err := page(r.URL.Query())
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
 			w.Header().Set("Content-Type", "application/json")
+			if list, ok := v.(List); ok {
+				_ = list.write(w) // the reader has gone
+				return
+			}
 			enc := json.NewEncoder(w)
 			enc.SetIndent("", "  ")
-			_ = enc.Encode(view())
+			_ = enc.Encode(v)
 		})
 	}
 	return mux
 }
 
+func (l List) write(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	before := "["
+	for v := range l {
+		item, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		b.WriteString(before)
+		b.WriteByte('\n')
+		if _, err := b.Write(item); err != nil {
+			return err
+		}
+		before = ","
+	}
+	if before == "[" {
+		b.WriteString("[")
+	} else {
+		b.WriteByte('\n')
+	}
+	b.WriteString("]\n")
+	return b.Flush()
+}
+
 // Serve serves on l until ctx ends.
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
-	s := &http.Server{Handler: Handler(cfg), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	s := &http.Server{Handler: Handler(cfg), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: readLimit, MaxHeaderBytes: 64 << 10}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	select {

@@ -51,7 +51,7 @@ func TestReadyIsAllOfItsChecks(t *testing.T) {
 
 func TestPagesAreJSONOfTheMoment(t *testing.T) {
 	n := 0
-	cfg := admin.Config{JSON: map[string]func() any{"/api/v1/status": func() any { n++; return map[string]int{"asked": n} }}}
+	cfg := admin.Config{JSON: map[string]admin.Page{"/api/v1/status": admin.Whole(func() any { n++; return map[string]int{"asked": n} })}}
 	for want := 1; want < 3; want++ {
 		var got map[string]int
 		if code, body := get(cfg, "/api/v1/status"); code != 200 || json.Unmarshal([]byte(body), &got) != nil || got["asked"] != want {

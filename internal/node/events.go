@@ -21,7 +21,10 @@ type event interface {
 // brought a message.
 type protocol struct{ linkstate.Event }
 
-func (e protocol) apply(n *Node, now time.Time) { n.instance.Step(now, e.Event) }
+func (e protocol) apply(n *Node, now time.Time) {
+	n.metrics.received(e.Event)
+	n.instance.Step(now, e.Event)
+}
 
 // probed: a neighbour's Envoy answered through ours, or did not.
 type probed measure.Result
@@ -197,6 +200,9 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		kick(n.kickSelf)
 	case xds.Acked:
 		n.loop.acked = e.Version
+		if p := n.loop.publication; p != nil && p.version == e.Version {
+			n.loop.running = p
+		}
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())

@@ -1,32 +1,23 @@
 package node
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/hashicorp/go-memdb"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
-// lsdbTable publishes the LSDB's rows to readers: a go-memdb table written by
-// one transaction per turn of the loop, so that a reader sees one consistent
-// state for as long as it holds its transaction. Rows are never changed in
-// place. The protocol itself does not run on it.
-type lsdbTable struct {
-	db   *memdb.MemDB
-	rows map[linkstate.Key]*lsdbRow // what is in the table; the loop's own
-}
-
-// lsdbRow is one record as readers see it.
-type lsdbRow struct {
-	Key       string `json:"key"`
-	Origin    string `json:"origin"`
-	Order     string `json:"order"`
-	NotAfter  string `json:"not_after"`
-	Tombstone bool   `json:"tombstone"`
-	Bytes     int    `json:"bytes"`
-	Content   any    `json:"content,omitempty"`
-}
+// lsdbTable publishes the LSDB to readers: a go-memdb table written by one
+// transaction per turn of the loop, so that a reader sees one state for as long
+// as it likes and keeps nobody waiting. The rows are the protocol's own records,
+// which never change: the loop formats nothing. The protocol itself does not run
+// on the table.
+type lsdbTable struct{ db *memdb.MemDB }
 
 const lsdbTableName = "lsa"
 
@@ -34,16 +25,47 @@ func newLSDBTable() *lsdbTable {
 	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		lsdbTableName: {
 			Name: lsdbTableName,
-			Indexes: map[string]*memdb.IndexSchema{
-				"id":     {Name: "id", Unique: true, Indexer: &memdb.StringFieldIndex{Field: "Key"}},
-				"origin": {Name: "origin", Indexer: &memdb.StringFieldIndex{Field: "Origin"}},
-			},
+			// The records of one origin stand together: no second index is needed.
+			Indexes: map[string]*memdb.IndexSchema{"id": {Name: "id", Unique: true, Indexer: keyIndex{}}},
 		},
 	}})
 	if err != nil {
 		panic(fmt.Sprintf("lsdb table: %v", err)) // the schema above is wrong
 	}
-	return &lsdbTable{db: db, rows: map[linkstate.Key]*lsdbRow{}}
+	return &lsdbTable{db: db}
+}
+
+// keyIndex orders records as linkstate.Key.Compare does.
+type keyIndex struct{}
+
+func indexOf(k linkstate.Key) []byte {
+	b := make([]byte, 0, len(k.Origin)+7)
+	b = append(b, k.Origin...)
+	b = append(b, 0) // below every byte of a node id
+	b = binary.BigEndian.AppendUint16(b, uint16(k.Type))
+	return binary.BigEndian.AppendUint32(b, k.Fragment)
+}
+
+func (keyIndex) FromObject(row any) (bool, []byte, error) {
+	return true, indexOf(row.(*linkstate.LSA).Key), nil
+}
+
+func (keyIndex) FromArgs(args ...any) ([]byte, error) {
+	if len(args) == 1 {
+		if k, ok := args[0].(linkstate.Key); ok {
+			return indexOf(k), nil
+		}
+	}
+	return nil, fmt.Errorf("%v is no key", args)
+}
+
+func (keyIndex) PrefixFromArgs(args ...any) ([]byte, error) {
+	if len(args) == 1 {
+		if origin, ok := args[0].(dmsc.NodeID); ok {
+			return append([]byte(origin), 0), nil
+		}
+	}
+	return nil, fmt.Errorf("%v is no node id", args)
 }
 
 // update brings the rows of the changed keys up to the view.
@@ -51,42 +73,61 @@ func (t *lsdbTable) update(v *linkstate.View, changed []linkstate.Key) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	current := make(map[linkstate.Key]*linkstate.LSA, v.Records.Len())
-	for r := range v.Records.All() {
-		current[r.Key] = r
-	}
 	txn := t.db.Txn(true)
 	defer txn.Abort()
 	for _, key := range changed {
-		if r := current[key]; r != nil {
-			row := &lsdbRow{
-				Key: key.String(), Origin: string(key.Origin), Order: r.Order.String(), NotAfter: r.NotAfter.UTC().Format("2006-01-02T15:04:05Z"),
-				Tombstone: r.Tombstone, Bytes: len(r.Body), Content: contentPage(r.Content),
-			}
-			if err := txn.Insert(lsdbTableName, row); err != nil {
+		if r := v.Records.Get(key); r != nil {
+			if err := txn.Insert(lsdbTableName, r); err != nil {
 				return fmt.Errorf("publish record %s: %w", key, err)
 			}
-			t.rows[key] = row
-		} else if row := t.rows[key]; row != nil {
-			if err := txn.Delete(lsdbTableName, row); err != nil {
-				return fmt.Errorf("withdraw record %s: %w", key, err)
-			}
-			delete(t.rows, key)
+		} else if err := txn.Delete(lsdbTableName, &linkstate.LSA{Key: key}); err != nil && !errors.Is(err, memdb.ErrNotFound) {
+			return fmt.Errorf("withdraw record %s: %w", key, err)
 		}
 	}
 	txn.Commit()
 	return nil
 }
 
-// list returns all rows in the order of their keys. Safe from any goroutine.
-func (t *lsdbTable) list() ([]*lsdbRow, error) {
-	it, err := t.db.Txn(false).Get(lsdbTableName, "id")
-	if err != nil {
-		return nil, fmt.Errorf("list records: %w", err)
+// all yields the records of one moment in the order of their keys, from a key
+// on. Safe from any goroutine, as are the others.
+func (t *lsdbTable) all(from linkstate.Key) iter.Seq[*linkstate.LSA] {
+	return t.scan(func(txn *memdb.Txn) (memdb.ResultIterator, error) { return txn.LowerBound(lsdbTableName, "id", from) })
+}
+
+// of yields the records of one origin.
+func (t *lsdbTable) of(origin dmsc.NodeID) iter.Seq[*linkstate.LSA] {
+	return t.scan(func(txn *memdb.Txn) (memdb.ResultIterator, error) {
+		return txn.Get(lsdbTableName, "id_prefix", origin)
+	})
+}
+
+func (t *lsdbTable) scan(begin func(*memdb.Txn) (memdb.ResultIterator, error)) iter.Seq[*linkstate.LSA] {
+	txn := t.db.Txn(false)
+	return func(yield func(*linkstate.LSA) bool) {
+		it, err := begin(txn)
+		if err != nil {
+			panic(fmt.Sprintf("lsdb table: %v", err)) // the index or its arguments are wrong
+		}
+		for row := it.Next(); row != nil; row = it.Next() {
+			if !yield(row.(*linkstate.LSA)) {
+				return
+			}
+		}
 	}
-	out := []*lsdbRow{}
-	for row := it.Next(); row != nil; row = it.Next() {
-		out = append(out, row.(*lsdbRow))
+}
+
+// get returns the records with the given keys, as far as they exist.
+func (t *lsdbTable) get(keys []linkstate.Key) iter.Seq[*linkstate.LSA] {
+	txn := t.db.Txn(false)
+	return func(yield func(*linkstate.LSA) bool) {
+		for _, k := range keys {
+			row, err := txn.First(lsdbTableName, "id", k)
+			if err != nil {
+				panic(fmt.Sprintf("lsdb table: %v", err))
+			}
+			if row != nil && !yield(row.(*linkstate.LSA)) {
+				return
+			}
+		}
 	}
-	return out, nil
 }

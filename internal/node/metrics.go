@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 )
 
@@ -16,6 +17,10 @@ type metrics struct {
 	adjacency *prometheus.GaugeVec
 	records   prometheus.Gauge
 	entries   prometheus.Gauge
+	runs      *prometheus.CounterVec
+	spf       *prometheus.HistogramVec
+	messages  *prometheus.CounterVec
+	flooded   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -27,9 +32,49 @@ func newMetrics() *metrics {
 		adjacency: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "dmsc_adjacencies", Help: "Links by the state of their adjacency."}, []string{"state"}),
 		records:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmsc_lsdb_records", Help: "Records in the LSDB, tombstones included."}),
 		entries:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmsc_fib_entries", Help: "Names in the FIB."}),
+		runs:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_spf_runs_total", Help: "Computations of the RIB by how much of the shortest paths they took."}, []string{"kind"}),
+		spf: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dmsc_spf_duration_seconds", Help: "Wall-clock time of computations of the RIB.", Buckets: prometheus.ExponentialBuckets(10e-6, 4, 8), // 10 µs to 164 ms
+		}, []string{"kind"}),
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_peering_messages_total", Help: "Messages of the link-state protocol."}, []string{"direction", "message"}),
+		flooded:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_flooded_records_total", Help: "Copies of records in updates."}, []string{"direction"}),
 	}
-	m.registry.MustRegister(m.verdicts, m.alarms, m.nacks, m.adjacency, m.records, m.entries)
+	m.registry.MustRegister(m.verdicts, m.alarms, m.nacks, m.adjacency, m.records, m.entries, m.runs, m.spf, m.messages, m.flooded)
 	return m
+}
+
+func (m *metrics) computed(c *computation) {
+	kind := c.run.Kind.String()
+	m.runs.WithLabelValues(kind).Inc()
+	m.spf.WithLabelValues(kind).Observe(c.compute.Seconds())
+}
+
+func (m *metrics) sent(messages []linkstate.Envelope) {
+	for _, e := range messages {
+		m.count("sent", e.Message)
+	}
+}
+
+func (m *metrics) received(ev linkstate.Event) {
+	if r, ok := ev.(linkstate.Received); ok {
+		m.count("received", r.Message)
+	}
+}
+
+func (m *metrics) count(direction string, msg linkstate.Message) {
+	kind := "other"
+	switch msg := msg.(type) {
+	case *linkstate.Hello:
+		kind = "hello"
+	case *linkstate.LSAck:
+		kind = "ack"
+	case *linkstate.Digest:
+		kind = "digest"
+	case *linkstate.LSUpdate:
+		kind = "update"
+		m.flooded.WithLabelValues(direction).Add(float64(len(msg.Records)))
+	}
+	m.messages.WithLabelValues(direction, kind).Inc()
 }
 
 func (m *metrics) verdict(granted bool) {

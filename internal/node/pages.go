@@ -1,16 +1,100 @@
 package node
 
 import (
-	"encoding/hex"
+	"fmt"
+	"iter"
+	"net/url"
+	"strconv"
 	"time"
 
-	"github.com/dmsc-mesh/dmsc"
-	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
-// What the pages of the health listener show of other packages' values:
-// lower_snake_case, units in the names, lists never null.
+// The pages of the health listener: lower_snake_case, units in the names, lists
+// never null. What a page shows is made by its reader, from what the loop has
+// left in the picture and in the table of records.
+
+// adminConfig is what the health listener serves.
+func (n *Node) adminConfig() admin.Config {
+	return admin.Config{
+		Ready:   n.checks,
+		Metrics: n.metrics.registry,
+		JSON: map[string]admin.Page{
+			"/api/v1/node":        admin.Whole(func() any { return n.Summary() }),
+			"/api/v1/status":      admin.Whole(func() any { return n.Status() }),
+			"/api/v1/lsdb":        n.lsdbPage,
+			"/api/v1/adjacencies": n.adjacencyPage,
+			"/api/v1/rib":         n.ribPage,
+			"/api/v1/fib":         n.fibPage,
+			"/api/v1/lookup":      n.lookupPage,
+			"/api/v1/steering":    n.steeringPage,
+			"/api/v1/spf-log":     n.spfLogPage,
+		},
+	}
+}
+
+func (n *Node) adjacencyPage(q url.Values) (any, error) {
+	return n.list(q, func(p *picture) iter.Seq[any] { return each(p.adjacencies(time.Now())) })
+}
+
+func (n *Node) steeringPage(q url.Values) (any, error) {
+	return n.list(q, func(p *picture) iter.Seq[any] { return each(p.steering()) })
+}
+
+// list serves items of the picture, none before the first; ?limit=N at most N.
+func (n *Node) list(q url.Values, items func(*picture) iter.Seq[any]) (any, error) {
+	if err := admin.Known(q, "limit"); err != nil {
+		return nil, err
+	}
+	limit, err := limitOf(q)
+	p := n.picture.Load()
+	switch {
+	case err != nil:
+		return nil, err
+	case p == nil:
+		return admin.List(func(func(any) bool) {}), nil
+	}
+	return first(limit, items(p)), nil
+}
+
+// limitOf reads ?limit=, 0 for none.
+func limitOf(q url.Values) (int, error) {
+	s := q.Get("limit")
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("limit %q is not a number from 1 on", s)
+	}
+	return n, nil
+}
+
+// first is the beginning of a list, all of it if limit is 0.
+func first(limit int, items iter.Seq[any]) admin.List {
+	return func(yield func(any) bool) {
+		n := 0
+		for v := range items {
+			if !yield(v) {
+				return
+			}
+			if n++; n == limit {
+				return
+			}
+		}
+	}
+}
+
+func each[T any](in []T) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		for _, v := range in {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
 
 // XDSStatus is how far the Envoy beside the agent has come, by its xDS stream.
 type XDSStatus struct {
@@ -52,73 +136,6 @@ func xdsStatus(s xds.Status) *XDSStatus {
 		out.LastNack = &NackStatus{Type: n.Type.String(), Resources: some(n.Resources), Message: n.Message, Version: n.Version, When: n.When.UTC()}
 	}
 	return out
-}
-
-type nodePage struct {
-	Role      dmsc.Role           `json:"role"`
-	Transit   bool                `json:"transit"`
-	Algorithm linkstate.Algorithm `json:"algorithm"`
-	AvoidTags []string            `json:"avoid_tags"`
-	Links     []linkPage          `json:"links"`
-}
-
-type linkPage struct {
-	Neighbor     dmsc.NodeID `json:"neighbor"`
-	Link         dmsc.LinkID `json:"link"`
-	Metric       dmsc.Metric `json:"metric"`
-	DelayMicros  int64       `json:"delay_us"`
-	JitterMicros int64       `json:"jitter_us"`
-	Loss         float64     `json:"loss"`
-	CapacityBPS  uint64      `json:"capacity_bps"`  // 0: unknown
-	AvailableBPS uint64      `json:"available_bps"` // 0: unknown
-	Tags         []string    `json:"tags"`
-}
-
-type prefixesPage struct {
-	Prefixes []prefixPage `json:"prefixes"`
-}
-
-type prefixPage struct {
-	Prefix        string      `json:"prefix"`
-	Metric        dmsc.Metric `json:"metric"`
-	Preference    uint32      `json:"preference"`
-	Weight        uint32      `json:"weight"`
-	Protocol      string      `json:"protocol"`
-	ReplaySafe    bool        `json:"replay_safe"`
-	Attributes    []string    `json:"attributes"`
-	Authorization string      `json:"authorization"` // SHA-256 in hex, "" for none
-}
-
-type authPage struct {
-	POA string `json:"poa"` // in hex
-}
-
-// contentPage is what a record says; nil for a tombstone and for a record that
-// is not understood.
-func contentPage(c linkstate.Content) any {
-	switch c := c.(type) {
-	case *linkstate.NodeLSA:
-		out := nodePage{Role: c.Role, Transit: c.Transit, Algorithm: c.Algorithm, AvoidTags: some(c.Avoid), Links: []linkPage{}}
-		for _, l := range c.Links {
-			out.Links = append(out.Links, linkPage{
-				Neighbor: l.Remote, Link: l.ID, Metric: l.Metric, DelayMicros: l.Delay.Microseconds(), JitterMicros: l.Jitter.Microseconds(),
-				Loss: l.Loss, CapacityBPS: l.Capacity, AvailableBPS: l.Available, Tags: some(l.Tags),
-			})
-		}
-		return out
-	case *linkstate.PrefixLSA:
-		out := prefixesPage{Prefixes: []prefixPage{}}
-		for _, p := range c.Prefixes {
-			out.Prefixes = append(out.Prefixes, prefixPage{
-				Prefix: p.Prefix.String(), Metric: p.Metric, Preference: p.Preference, Weight: p.Weight, Protocol: p.Protocol.String(),
-				ReplaySafe: p.ReplaySafe, Attributes: some(p.Attributes), Authorization: hex.EncodeToString(p.Authorization),
-			})
-		}
-		return out
-	case *linkstate.AuthLSA:
-		return authPage{POA: hex.EncodeToString(c.POA)}
-	}
-	return nil
 }
 
 // some is in, or an empty list for nil.

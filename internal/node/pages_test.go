@@ -2,6 +2,8 @@ package node
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"testing"
 	"time"
@@ -17,10 +19,10 @@ func TestPagesAreLowerSnakeCaseWithoutNulls(t *testing.T) {
 	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	for name, v := range map[string]any{
 		"xds":    xdsStatus(xds.Status{LastNack: &xds.Nack{Type: xds.Routes, When: time.Now()}}),
-		"node":   contentPage(&linkstate.NodeLSA{Role: dmsc.RoleSR, Links: []linkstate.Link{{Remote: "sg-1", ID: "0"}}}),
-		"prefix": contentPage(&linkstate.PrefixLSA{Prefixes: []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a/1")}}}),
-		"auth":   contentPage(&linkstate.AuthLSA{POA: []byte{1}}),
-		"empty":  []any{contentPage(&linkstate.NodeLSA{}), contentPage(&linkstate.PrefixLSA{})},
+		"node":   contentOf(&linkstate.NodeLSA{Role: dmsc.RoleSR, Links: []linkstate.Link{{Remote: "sg-1", ID: "0"}}}),
+		"prefix": contentOf(&linkstate.PrefixLSA{Prefixes: []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a/1")}}}),
+		"auth":   contentOf(&linkstate.AuthLSA{POA: []byte{1}}),
+		"empty":  []any{contentOf(&linkstate.NodeLSA{}), contentOf(&linkstate.PrefixLSA{})},
 	} {
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -39,7 +41,17 @@ func TestPagesAreLowerSnakeCaseWithoutNulls(t *testing.T) {
 			t.Errorf("%s has a null: %s", name, text)
 		}
 	}
-	if v := contentPage(nil); v != nil {
+	if v := contentOf(nil); v != nil {
 		t.Errorf("the content of a tombstone is %v", v)
+	}
+}
+
+func readJSON(t *testing.T, w *httptest.ResponseRecorder, v any) {
+	t.Helper()
+	if w.Code != http.StatusOK {
+		t.Fatalf("it answers %d: %s", w.Code, w.Body)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), v); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -27,19 +27,26 @@ type loopState struct {
 
 	dataPlane, dataPlaneKnown bool
 	selfSilent                int
-	announcedPrefixes         []linkstate.Prefix
-	services                  []translator.Service
-	targets                   []measure.Target
-	unverified                bool // policies came or went since the LSDB was asked about them
+	advertised, offered       *offer // as last handed to the protocol, and to Envoy
+	answered                  answered
+	pods                      []PodStatus // where the prefixes stand, for readers
+	unverified                bool        // policies came or went since the LSDB was asked about them
 	steering                  []translator.Steering
 	refused                   map[string]string // policies that cannot be applied, and why
-	published, acked          string            // versions of the set
-	publishedOnce             bool
-	unpublished               bool      // Envoy runs the last good set, not what follows from the state of now
-	publishAt                 time.Time // give Envoy what there is, synced or not
+	begunPublishing           bool
+	publication               *publication // the newest, nil before the first
+	running                   *publication // the newest that Envoy has ACKed as a whole
+	acked                     string       // version
+	unpublished               bool         // Envoy runs the last good set, not what follows from the state of now
+	publishAt                 time.Time    // give Envoy what there is, synced or not
 
 	pending  linkstate.Change // changes that wait for their computation
 	touched  []linkstate.Key  // and the records they are in
+	since    time.Time        // of the first of them
+	turns    int              // that brought them
+	computed *linkstate.View  // what the RIB follows from
+	run      *computation     // of this turn, nil for none
+	spfLog   []*computation   // oldest first; readers hold it, so it is replaced and not changed
 	restless time.Time        // computing again before this would starve everything else
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
@@ -67,10 +74,9 @@ func (n *Node) settle(now time.Time) {
 	n.advertise(now)            // granted announcements → PrefixLSAs
 	ready := n.instance.Ready() // what the protocol wants done
 	n.flood(ready)              // records → neighbours, before anything is computed
-	n.loop.pending |= ready.Changed
-	n.loop.touched = append(n.loop.touched, ready.Records...)
+	n.collect(ready, now)       // changes → the next computation
 	if !now.Before(n.loop.restless) {
-		change := n.compute()                     // LSDB → SPF → RIB
+		change := n.compute(now)                  // LSDB → SPF → RIB
 		changed := n.steer(change) || change != 0 // policies of the SCSC → overlay
 		changed = n.retire(now) || changed        // groups that went out of use
 		if n.publish(changed, now) {              // FIB → Envoy
@@ -79,6 +85,7 @@ func (n *Node) settle(now time.Time) {
 			n.loop.restless = now.Add(computeShare * time.Since(now))
 		}
 	}
+	n.logRun()         // why that was, and how long it took
 	n.answer(now)      // where prefixes and policies stand → pods, SCSC
 	n.show(ready, now) // views for readers
 }
@@ -89,12 +96,14 @@ const computeShare = 5
 
 // advertise hands the link-state instance what this node announces now.
 func (n *Node) advertise(now time.Time) {
-	prefixes := n.registry.prefixes(now)
-	if reflect.DeepEqual(prefixes, n.loop.announcedPrefixes) {
+	o, last := n.registry.offer(now), n.loop.advertised
+	if o == last {
 		return
 	}
-	n.loop.announcedPrefixes = prefixes
-	n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(prefixes)})
+	n.loop.advertised = o
+	if last == nil || !reflect.DeepEqual(o.prefixes, last.prefixes) {
+		n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(o.prefixes)})
+	}
 }
 
 // flood carries out what the protocol wants. Messages wait while a raised
@@ -111,6 +120,7 @@ func (n *Node) flood(rd linkstate.Ready) {
 		n.peers.Send(n.loop.held)
 		n.loop.held = nil
 	}
+	n.metrics.sent(rd.Messages)
 	n.peers.Reset(rd.Reset)
 	for _, link := range rd.Probe {
 		n.prober.ProbeNow(link)
@@ -121,14 +131,42 @@ func (n *Node) flood(rd linkstate.Ready) {
 	}
 }
 
-// compute brings the RIB up to the LSDB and returns what had changed there.
-func (n *Node) compute() linkstate.Change {
-	change := n.loop.pending
-	if change != 0 {
-		n.rib, _ = n.engine.Update(n.instance.View(), change, n.loop.touched)
+// collect notes what changed until it is computed.
+func (n *Node) collect(rd linkstate.Ready, now time.Time) {
+	l := &n.loop
+	l.touched = append(l.touched, rd.Records...)
+	if rd.Changed != 0 {
+		if l.pending == 0 {
+			l.since, l.turns = now, 0
+		}
+		l.pending |= rd.Changed
+		l.turns++
 	}
-	n.loop.pending, n.loop.touched = 0, nil // records without a change were refreshed only
+}
+
+// compute brings the RIB up to the LSDB and returns what had changed there.
+func (n *Node) compute(now time.Time) linkstate.Change {
+	l := &n.loop
+	change := l.pending
+	if change != 0 {
+		view := n.instance.View()
+		l.run = &computation{began: now, waited: now.Sub(l.since), coalesced: l.turns - 1, first: l.computed == nil}
+		l.run.causes, l.run.omitted = causesOf(l.computed, view, l.touched)
+		begun := time.Now()
+		n.rib, _ = n.engine.Update(view, change, l.touched)
+		l.run.compute, l.run.run, l.computed = time.Since(begun), n.engine.LastRun(), view
+	}
+	l.pending, l.touched = 0, nil // records without a change were refreshed only
 	return change
+}
+
+// logRun keeps the computation of this turn for readers.
+func (n *Node) logRun() {
+	if run := n.loop.run; run != nil {
+		n.loop.run = nil
+		n.loop.spfLog = appended(n.loop.spfLog, run)
+		n.metrics.computed(run)
+	}
 }
 
 // retirement is how long the cluster of a group that went out of use stays in
@@ -151,7 +189,7 @@ func (n *Node) retire(now time.Time) bool {
 	}
 	if n.loop.groupsOf != n.rib {
 		// What was computed before the first publication, Envoy has never had.
-		if last := n.loop.groupsOf; last != nil && n.loop.publishedOnce {
+		if last := n.loop.groupsOf; last != nil && n.loop.begunPublishing {
 			for _, g := range last.Groups {
 				n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return r.Name == g.Name })
 				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
@@ -215,34 +253,40 @@ func (n *Node) steer(ch linkstate.Change) bool {
 // It reports whether a translation was made.
 func (n *Node) publish(changed bool, now time.Time) bool {
 	view := n.instance.View()
-	services := n.registry.instances()
-	if !reflect.DeepEqual(services, n.loop.services) {
-		n.loop.services = services
-		changed = true
+	if o, last := n.registry.offer(now), n.loop.offered; o != last {
+		n.loop.offered = o
+		if last == nil {
+			last = &offer{}
+		}
+		changed = changed || !reflect.DeepEqual(o.instances, last.instances)
+		if !slices.Equal(o.targets, last.targets) {
+			n.detector.SetTargets(o.targets)
+		}
 	}
-	if targets := n.registry.targets(); !slices.Equal(targets, n.loop.targets) {
-		n.loop.targets = targets
-		n.detector.SetTargets(targets)
-	}
-	if !n.loop.publishedOnce {
+	if !n.loop.begunPublishing {
 		n.loop.publishAt = n.started.Add(publishLimit)
 		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
 			return false
 		}
 		n.loop.publishAt = time.Time{}
-		n.loop.publishedOnce = true
+		n.loop.begunPublishing = true
 		changed = true
 	}
 	if !changed || n.rib == nil {
 		return false
 	}
+	pub := &publication{at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups()}
+	begun := time.Now()
 	set, err := translator.Translate(translator.State{
-		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: n.rib, Retired: n.retiredGroups(),
-		Neighbours: neighbours(view), Services: services, Steering: n.loop.steering, Aliases: n.aliases(),
+		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
+		Neighbours: neighbours(view), Services: n.loop.offered.instances, Steering: pub.steering, Aliases: n.aliases(),
 	})
-	version := ""
+	translated := time.Now()
 	if err == nil {
-		version, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
+		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
+	}
+	if run := n.loop.run; run != nil {
+		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil
 	}
 	if err != nil {
 		n.metrics.alarm("not_published")
@@ -250,7 +294,13 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		n.loop.unpublished = true
 		return true
 	}
-	n.loop.published, n.loop.unpublished = version, false
+	if last := n.loop.publication; last != nil && last.version == pub.version {
+		pub.at = last.at // Envoy has nothing to do
+	}
+	n.loop.publication, n.loop.unpublished = pub, false
+	if pub.version == n.loop.acked {
+		n.loop.running = pub
+	}
 	return true
 }
 
@@ -276,14 +326,34 @@ func neighbours(v *linkstate.View) []translator.Neighbour {
 	return out
 }
 
+// answered is what the last answers to pods followed from.
+type answered struct {
+	offer   *offer
+	spaAway bool
+}
+
+// answerPods tells pods where their prefixes stand, if it is not as they were
+// told, and readers.
+func (n *Node) answerPods() {
+	n.loop.pods = nil
+	for _, s := range n.registry.ordered() {
+		statuses := n.registry.statuses(s.id, n.loop.spaAway)
+		for _, st := range statuses {
+			n.loop.pods = append(n.loop.pods, PodStatus{Pod: s.pod, Prefix: st.prefix, State: st.state.String(), Code: st.code, Reason: st.reason})
+		}
+		if l := n.loop.listeners[s.id]; l != nil && (!l.answered || !slices.Equal(statuses, l.told)) {
+			l.answered, l.told = true, statuses
+			newest(l.statuses, statuses)
+		}
+	}
+}
+
 // answer tells pods where their prefixes stand, and the SCSC where its
 // policies stand and what was measured.
 func (n *Node) answer(now time.Time) {
-	for id, l := range n.loop.listeners {
-		if st := n.registry.statuses(id, n.loop.spaAway); !l.answered || !slices.Equal(st, l.told) {
-			l.answered, l.told = true, st
-			newest(l.statuses, st)
-		}
+	if a := (answered{n.registry.offer(now), n.loop.spaAway}); a != n.loop.answered {
+		n.loop.answered = a
+		n.answerPods()
 	}
 	if n.loop.dirty {
 		n.loop.dirty = false

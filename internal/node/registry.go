@@ -33,6 +33,39 @@ type registry struct {
 	sessions map[uint64]*session
 	// verdicts of the SPA by holder and prefix; missing means: not answered yet.
 	verdicts map[claim]verdict
+	// current follows from all this; nil when it has to be made anew.
+	current *offer
+}
+
+// offer is what the node makes of its pods' announcements. Immutable.
+type offer struct {
+	prefixes  []linkstate.Prefix   // to announce: granted, with an instance that was healthy within the grace
+	instances []translator.Service // for our Envoy to deliver to
+	targets   []measure.Target     // to be asked to detect themselves
+	until     time.Time            // the next end of a grace, which changes it; zero for never
+}
+
+// offer returns what follows from the announcements: the very same one while
+// nothing has changed, so that a turn of the loop does not cost what was
+// announced at some time.
+func (r *registry) offer(now time.Time) *offer {
+	if o := r.current; o != nil && (o.until.IsZero() || now.Before(o.until)) {
+		return o
+	}
+	granted := r.granted()
+	o := &offer{prefixes: prefixesOf(granted, now)}
+	for _, v := range granted {
+		o.instances = append(o.instances, translator.Service{
+			Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol,
+			HealthPath: v.HealthPath, Weight: v.Weight,
+		})
+		o.targets = append(o.targets, v.target())
+		if t := v.unhealthySince.Add(unhealthyGrace); !v.unhealthySince.IsZero() && t.After(now) && (o.until.IsZero() || t.Before(o.until)) {
+			o.until = t
+		}
+	}
+	r.current = o
+	return o
 }
 
 type claim struct {
@@ -91,6 +124,7 @@ func newRegistry() *registry {
 // announce replaces what a session announced. It returns the pod's claims, to
 // be sent to the SPA.
 func (r *registry) announce(s *session) []dmsc.ServicePrefix {
+	r.current = nil
 	slices.SortFunc(s.services, func(a, b service) int {
 		return cmp.Or(a.Prefix.Prefix.Compare(b.Prefix.Prefix), cmp.Compare(a.Address, b.Address))
 	})
@@ -157,6 +191,7 @@ func (r *registry) refuse(s *session) {
 // closed notes that a session's stream has ended: its lease starts, if there is
 // anything to keep.
 func (r *registry) closed(id uint64, now time.Time) {
+	r.current = nil
 	switch s := r.sessions[id]; {
 	case s == nil:
 	case len(s.services) == 0:
@@ -172,6 +207,7 @@ func (r *registry) withdraw(id uint64) (pod string, claims []dmsc.ServicePrefix,
 	if s == nil {
 		return "", nil, false
 	}
+	r.current = nil
 	delete(r.sessions, id)
 	return s.pod, r.claims(s.pod), true
 }
@@ -181,6 +217,7 @@ func (r *registry) tick(now time.Time) []string {
 	var gone []string
 	for _, s := range r.ordered() {
 		if !s.expires.IsZero() && !now.Before(s.expires) {
+			r.current = nil
 			delete(r.sessions, s.id)
 			gone = append(gone, s.pod)
 		}
@@ -188,23 +225,12 @@ func (r *registry) tick(now time.Time) []string {
 	return gone
 }
 
-// deadline is when tick or the unhealthy grace next has something to do, zero
-// for never.
+// deadline is when tick or offer next has something to do, zero for never.
 func (r *registry) deadline(now time.Time) time.Time {
-	var d time.Time
-	earliest := func(t time.Time) {
-		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
-			d = t
-		}
-	}
+	d := r.offer(now).until
 	for _, s := range r.sessions {
-		earliest(s.expires)
-		for _, v := range s.services {
-			if !v.unhealthySince.IsZero() {
-				if t := v.unhealthySince.Add(unhealthyGrace); t.After(now) {
-					earliest(t)
-				}
-			}
+		if t := s.expires; !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
 		}
 	}
 	return d
@@ -223,11 +249,13 @@ func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) bool 
 	}
 	changed := r.verdicts[c].granted != v.granted
 	r.verdicts[c] = v
+	r.current = nil
 	return changed
 }
 
 // detected takes the result of a self-detection (draft §4.2(5)).
 func (r *registry) detected(prefix dmsc.ServicePrefix, address string, healthy bool, now time.Time) {
+	r.current = nil
 	for _, s := range r.sessions {
 		for i := range s.services {
 			v := &s.services[i]
@@ -245,6 +273,7 @@ func (r *registry) detected(prefix dmsc.ServicePrefix, address string, healthy b
 // claims are the prefixes a pod asks for, sorted; verdicts on others are
 // forgotten.
 func (r *registry) claims(pod string) []dmsc.ServicePrefix {
+	r.current = nil
 	set := map[dmsc.ServicePrefix]bool{}
 	for _, s := range r.sessions {
 		if s.pod == pod {
@@ -286,11 +315,10 @@ func (r *registry) granted() []service {
 	})
 }
 
-// prefixes are what this node announces: granted, and with at least one
-// instance that was healthy within the grace.
-func (r *registry) prefixes(now time.Time) []linkstate.Prefix {
+// prefixesOf merges the instances of each prefix into one announcement.
+func prefixesOf(granted []service, now time.Time) []linkstate.Prefix {
 	var out []linkstate.Prefix
-	for _, v := range r.granted() {
+	for _, v := range granted {
 		if !v.unhealthySince.IsZero() && now.Sub(v.unhealthySince) >= unhealthyGrace {
 			continue
 		}
@@ -305,27 +333,6 @@ func (r *registry) prefixes(now time.Time) []linkstate.Prefix {
 			continue
 		}
 		out = append(out, p)
-	}
-	return out
-}
-
-// instances are what this node's Envoy delivers to.
-func (r *registry) instances() []translator.Service {
-	var out []translator.Service
-	for _, v := range r.granted() {
-		out = append(out, translator.Service{
-			Prefix: v.Prefix.Prefix, Address: v.Address, Protocol: v.Protocol,
-			HealthPath: v.HealthPath, Weight: v.Weight,
-		})
-	}
-	return out
-}
-
-// targets are the instances that are asked to detect themselves.
-func (r *registry) targets() []measure.Target {
-	var out []measure.Target
-	for _, v := range r.granted() {
-		out = append(out, v.target())
 	}
 	return out
 }

@@ -37,7 +37,7 @@ func (r *registry) grant(pod string, prefixes ...string) {
 // names are the prefixes a registry announces at a time.
 func names(r *registry, now time.Time) []string {
 	out := []string{}
-	for _, p := range r.prefixes(now) {
+	for _, p := range r.offer(now).prefixes {
 		out = append(out, p.Prefix.String())
 	}
 	return out
@@ -91,7 +91,7 @@ func TestAPodThatComesBackSupersedesItsEndedStream(t *testing.T) {
 	r.closed(1, t0)
 	r.announce(pod(2, "pod-1", "10.0.0.9:80", "a/1"))
 	want(t, len(r.sessions), 1)
-	want(t, r.instances()[0].Address, "10.0.0.9:80")
+	want(t, r.offer(t0).instances[0].Address, "10.0.0.9:80")
 	want(t, names(r, t0), []string{"a/1"})
 }
 
@@ -111,8 +111,8 @@ func TestInstancesOfOnePrefixAreOneAnnouncementAndSeveralEndpoints(t *testing.T)
 	r.grant("pod-1", "a/1")
 	r.grant("pod-2", "a/1")
 	want(t, names(r, t0), []string{"a/1"})
-	want(t, r.prefixes(t0)[0].Weight, uint32(2))
-	want(t, len(r.instances()), 2)
+	want(t, r.offer(t0).prefixes[0].Weight, uint32(2))
+	want(t, len(r.offer(t0).instances), 2)
 }
 
 func TestInstancesOfOnePrefixShareAProtocol(t *testing.T) {
@@ -181,7 +181,7 @@ func TestARestartCountsUpAndAnnouncesTheSameBeforeAnySPAAnswers(t *testing.T) {
 	pods := again.restore(s, t0, func() uint64 { id++; return id })
 	want(t, len(pods["pod-1"]), 2)
 	want(t, names(again, t0), []string{"a/1"})
-	want(t, again.instances(), r.instances())
+	want(t, again.offer(t0).instances, r.offer(t0).instances)
 }
 
 func TestPoliciesSurviveARestartForWhatIsLeftOfTheirTTL(t *testing.T) {

@@ -195,6 +195,7 @@ func (r *registry) snapshot(incarnation uint64) saved {
 // restore takes over what was announced before a restart: it stays announced
 // for its lease, without asking the SPA first (design §4).
 func (r *registry) restore(s saved, now time.Time, newID func() uint64) (pods map[string][]dmsc.ServicePrefix) {
+	r.current = nil
 	pods = map[string][]dmsc.ServicePrefix{}
 	for _, ss := range s.Sessions {
 		sess := &session{id: newID(), pod: ss.Pod, token: ss.Token, lease: ss.Lease, expires: now.Add(ss.Lease)}

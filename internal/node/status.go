@@ -1,8 +1,6 @@
 package node
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -15,30 +13,41 @@ import (
 
 // picture is what the loop shows to readers after each turn. It is immutable.
 type picture struct {
-	view      *linkstate.View
-	rib       *rib.RIB
-	pods      []PodStatus
-	policies  []scsc.Status
-	dataPlane bool
-	spaAway   bool
-	published string
-	acked     string
+	view        *linkstate.View
+	rib         *rib.RIB
+	publication *publication // the newest, nil before the first
+	running     *publication // the newest that Envoy has ACKed as a whole; nil for none
+	unpublished bool         // the newest FIB could not be published
+	spfLog      []*computation
+	pods        []PodStatus
+	policies    []scsc.Status
+	dataPlane   bool
+	spaAway     bool
+	acked       string
 }
 
-// Status is what an agent believes, served at /api/v1/status.
+// Summary is what an agent believes, in short: /api/v1/node.
+type Summary struct {
+	Node        dmsc.NodeID `json:"node"`
+	Role        string      `json:"role"`
+	Incarnation uint64      `json:"incarnation"`
+	UptimeSec   float64     `json:"uptime_seconds"`
+	Ready       bool        `json:"ready"`
+	// NotReady says what is missing, by condition.
+	NotReady []string    `json:"not_ready"`
+	LSDB     LSDBStatus  `json:"lsdb"`
+	FIB      FIBStatus   `json:"fib_status"`
+	Envoy    EnvoyStatus `json:"envoy"`
+	SPAAway  bool        `json:"spa_away"`
+}
+
+// Status is all of it, but for the LSDB: /api/v1/status.
 type Status struct {
-	Node        dmsc.NodeID       `json:"node"`
-	Role        string            `json:"role"`
-	Incarnation uint64            `json:"incarnation"`
-	UptimeSec   float64           `json:"uptime_seconds"`
-	Ready       bool              `json:"ready"`
-	LSDB        LSDBStatus        `json:"lsdb"`
+	Summary
 	Adjacencies []AdjacencyStatus `json:"adjacencies"`
 	Pods        []PodStatus       `json:"pods"`
-	FIB         []EntryStatus     `json:"fib"`
+	FIB         []EntryStatus     `json:"fib"` // as computed
 	Policies    []PolicyStatus    `json:"policies"`
-	Envoy       EnvoyStatus       `json:"envoy"`
-	SPAAway     bool              `json:"spa_away"`
 }
 
 // LSDBStatus sums the link-state database up. Nodes that agree have equal
@@ -72,18 +81,6 @@ type PodStatus struct {
 	State  string `json:"state"`
 	Code   string `json:"code,omitempty"`
 	Reason string `json:"reason,omitempty"`
-}
-
-// EntryStatus is one name of the FIB.
-type EntryStatus struct {
-	Prefix   string        `json:"prefix"`
-	Kind     string        `json:"kind"`
-	Distance dmsc.Metric   `json:"distance"`
-	Egress   []dmsc.NodeID `json:"egress"`
-	NextHops []string      `json:"next_hops"`
-	Backup   []string      `json:"backup"`
-	Local    bool          `json:"local"`
-	NoBackup string        `json:"no_backup,omitempty"`
 }
 
 // PolicyStatus is where one policy of the SCSC stands at this node.
@@ -127,50 +124,49 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	for s, count := range adjacencies { // each at once: a scrape may come in between
 		n.metrics.adjacency.WithLabelValues(linkstate.AdjacencyState(s).String()).Set(float64(count))
 	}
-	p := &picture{
-		view: view, rib: n.rib, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway,
-		published: n.loop.published, acked: n.loop.acked, policies: n.loop.reported,
-	}
-	for _, s := range n.registry.ordered() {
-		for _, st := range n.registry.statuses(s.id, n.loop.spaAway) {
-			p.pods = append(p.pods, PodStatus{Pod: s.pod, Prefix: st.prefix, State: st.state.String(), Code: st.code, Reason: st.reason})
-		}
-	}
-	n.picture.Store(p)
+	n.picture.Store(&picture{
+		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
+		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
+		policies: n.loop.reported, pods: n.loop.pods,
+	})
 }
 
-// Status returns what the agent believes now. Safe from any goroutine.
-func (n *Node) Status() Status {
-	p := n.picture.Load()
+// Summary returns what the agent believes now, in short. Safe from any
+// goroutine.
+func (n *Node) Summary() Summary {
 	now := time.Now()
-	s := Status{
-		Node: n.cfg.Node, Role: n.cfg.Role.String(), UptimeSec: now.Sub(n.started).Seconds(), Ready: true,
-		Adjacencies: []AdjacencyStatus{}, Pods: []PodStatus{}, FIB: []EntryStatus{}, Policies: []PolicyStatus{},
-	}
+	s := Summary{Node: n.cfg.Node, Role: n.cfg.Role.String(), UptimeSec: now.Sub(n.started).Seconds(), Ready: true, NotReady: []string{}}
 	for _, c := range n.checks() {
-		s.Ready = s.Ready && c.OK
+		if !c.OK {
+			s.Ready, s.NotReady = false, append(s.NotReady, c.Name+": "+c.Detail)
+		}
 	}
+	p := n.picture.Load()
 	if p == nil {
-		return s
+		p = &picture{view: &linkstate.View{}}
 	}
 	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
-	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: digest(p.view.Records), Synced: p.view.Synced}
-	s.Pods = append(s.Pods, p.pods...)
-	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published, Acked: p.acked}
+	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced}
+	s.FIB = p.fibStatus(now)
+	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published(), Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
 		s.Envoy.XDS = xdsStatus(x)
 	}
-	for _, a := range p.view.Adjacencies {
-		s.Adjacencies = append(s.Adjacencies, AdjacencyStatus{
-			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), Alive: a.Alive, Metric: a.Metric, Class: a.Class.String(),
-			Data: a.Data, RTTMicros: a.RTT.Microseconds(), SinceSec: now.Sub(a.Since).Seconds(), Pending: a.Pending, IsObserver: a.Observer,
-			DampedSec: seconds(now, a.DampedUntil),
-		})
+	return s
+}
+
+// Status returns all that the agent believes now, but for the LSDB. Safe from
+// any goroutine.
+func (n *Node) Status() Status {
+	s := Status{Summary: n.Summary(), Adjacencies: []AdjacencyStatus{}, Pods: []PodStatus{}, FIB: []EntryStatus{}, Policies: []PolicyStatus{}}
+	p := n.picture.Load()
+	if p == nil {
+		return s
 	}
-	if p.rib != nil {
-		for e := range p.rib.All() {
-			s.FIB = append(s.FIB, entryStatus(e))
-		}
+	s.Adjacencies = p.adjacencies(time.Now())
+	s.Pods = append(s.Pods, p.pods...)
+	for e := range entries(p.rib) {
+		s.FIB = append(s.FIB, entryStatus(e))
 	}
 	for _, st := range p.policies {
 		s.Policies = append(s.Policies, PolicyStatus{ID: st.PolicyID, Term: st.Term, Generation: st.Generation, State: st.State.String(), Reason: st.Reason})
@@ -178,29 +174,16 @@ func (n *Node) Status() Status {
 	return s
 }
 
-func entryStatus(e *rib.Entry) EntryStatus {
-	out := EntryStatus{
-		Prefix: e.Prefix.String(), Kind: e.Kind.String(), Distance: e.Distance, Egress: some(e.Egress),
-		NextHops: []string{}, Backup: []string{}, Local: e.Local, NoBackup: e.NoBackup,
-	}
-	if e.Group != nil {
-		for _, h := range e.Group.Primaries {
-			out.NextHops = append(out.NextHops, h.LinkKey.String())
-		}
-		for _, h := range e.Group.Backup {
-			out.Backup = append(out.Backup, h.LinkKey.String())
-		}
+func (p *picture) adjacencies(now time.Time) []AdjacencyStatus {
+	out := []AdjacencyStatus{}
+	for _, a := range p.view.Adjacencies {
+		out = append(out, AdjacencyStatus{
+			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), Alive: a.Alive, Metric: a.Metric, Class: a.Class.String(),
+			Data: a.Data, RTTMicros: a.RTT.Microseconds(), SinceSec: now.Sub(a.Since).Seconds(), Pending: a.Pending, IsObserver: a.Observer,
+			DampedSec: seconds(now, a.DampedUntil),
+		})
 	}
 	return out
-}
-
-// digest is equal at nodes with equal LSDBs.
-func digest(records linkstate.Records) string {
-	h := sha256.New()
-	for r := range records.All() {
-		fmt.Fprintf(h, "%s %s %t %x\n", r.Key, r.Order, r.Tombstone, r.Body)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // checks are the conditions of readiness.
@@ -212,24 +195,6 @@ func (n *Node) checks() []admin.Check {
 	return []admin.Check{
 		{Name: "lsdb", OK: p.view.Synced, Detail: fmt.Sprintf("%d records, synced with the neighbours: %t", p.view.Records.Len(), p.view.Synced)},
 		{Name: "envoy", OK: p.dataPlane, Detail: fmt.Sprintf("our envoy answers out of its FIB: %t", p.dataPlane)},
-		{Name: "fib", OK: p.published != "" && p.published == p.acked, Detail: fmt.Sprintf("published %q, acked %q", p.published, p.acked)},
-	}
-}
-
-// adminConfig is what the health listener serves.
-func (n *Node) adminConfig() admin.Config {
-	return admin.Config{
-		Ready:   n.checks,
-		Metrics: n.metrics.registry,
-		JSON: map[string]func() any{
-			"/api/v1/status": func() any { return n.Status() },
-			"/api/v1/lsdb": func() any {
-				rows, err := n.rows.list()
-				if err != nil {
-					return map[string]string{"error": err.Error()}
-				}
-				return rows
-			},
-		},
+		{Name: "fib", OK: p.current(), Detail: fmt.Sprintf("published %q, acked %q", p.published(), p.acked)},
 	}
 }

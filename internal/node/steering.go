@@ -6,7 +6,7 @@ import (
 
 // live reports whether our Envoy runs what follows from the state of now.
 func (n *Node) live() bool {
-	return n.loop.acked != "" && n.loop.acked == n.loop.published && !n.loop.unpublished
+	return n.loop.publication != nil && n.loop.acked == n.loop.publication.version && !n.loop.unpublished
 }
 
 // policyStatuses says where each policy we hold stands. An explicit path needs
