@@ -60,9 +60,7 @@ func nodeDifference(was, is *NodeLSA) (Change, urgency) {
 		return ChangedTopology, urgentFailure
 	}
 	if was.Role == is.Role && was.Transit == is.Transit && was.Algorithm == is.Algorithm && slices.Equal(was.Avoid, is.Avoid) &&
-		slices.EqualFunc(was.Links, is.Links, func(a, b Link) bool {
-			return a.Remote == b.Remote && a.ID == b.ID && a.Metric == b.Metric && slices.Equal(a.Tags, b.Tags)
-		}) {
+		slices.EqualFunc(was.Links, is.Links, sameCost) {
 		return 0, urgentRefresh
 	}
 	if was.Transit && !is.Transit {
@@ -78,6 +76,11 @@ func nodeDifference(was, is *NodeLSA) (Change, urgency) {
 		}
 	}
 	return ChangedTopology, urgentAddition
+}
+
+// sameCost reports whether two versions of a link are one for SPF.
+func sameCost(a, b Link) bool {
+	return a.Remote == b.Remote && a.ID == b.ID && a.Metric == b.Metric && slices.Equal(a.Tags, b.Tags)
 }
 
 func prefixDifference(was, is *PrefixLSA) (Change, urgency) {

@@ -193,9 +193,11 @@ type Ready struct {
 	// Reset names links whose control stream is to be closed and dialled anew.
 	Reset []LinkKey
 	// Changed tells the caller to recompute from View; it comes after Messages
-	// (flood first, compute after).
+	// (flood first, compute after). Good news of a far link, and nothing else,
+	// comes 20 ms late.
 	Changed Change
-	// Records that were installed, replaced or removed, for publication.
+	// Records that were installed, replaced or removed, for publication, and
+	// those that Changed is about, which may have been named before.
 	Records []Key
 	// Incarnation is set (non-zero) when it was raised and must be persisted
 	// before Messages are sent.

@@ -167,7 +167,12 @@ type news struct {
 
 // install makes r the version of its record and notes what follows from it.
 func (i *Instance) install(r *record, from dmsc.NodeID) {
-	changed, urgent := difference(i.db.records[r.Key], r)
+	old := i.db.records[r.Key]
+	changed, urgent := difference(old, r)
+	if changed&ChangedTopology != 0 && i.late(old, r) {
+		changed &^= ChangedTopology
+		i.wait(r.Key)
+	}
 	i.db.put(r)
 	i.noteChange(r.Key, changed)
 	i.news = append(i.news, news{r, urgent, from})

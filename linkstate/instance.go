@@ -47,6 +47,7 @@ type Instance struct {
 
 	// What this turn has brought.
 	news  []news
+	good  goodNews
 	moved bool // the topology changed, held links become a last resort
 
 	// What the caller has not fetched yet.
@@ -85,6 +86,7 @@ func New(cfg Config, now time.Time) (*Instance, error) {
 		buckets:     make(map[Key]*bucket),
 		nodeDirty:   true,
 		changed:     make(map[Key]struct{}),
+		good:        goodNews{keys: make(map[Key]struct{})},
 		stale:       true,
 		alarmed:     make(map[string]struct{}),
 	}, nil
@@ -202,6 +204,7 @@ func (i *Instance) settle() {
 	i.publish()
 	i.flood()
 	i.pump()
+	i.tellGoodNews()
 }
 
 // Deadline returns when Tick next has something to do; the zero time is never.
@@ -213,6 +216,7 @@ func (i *Instance) Deadline() time.Time {
 		}
 	}
 	consider(i.retryAt)
+	consider(i.good.due)
 	if i.starting && !i.configured() && !i.ticked {
 		consider(i.born)
 	}

@@ -26,12 +26,13 @@ import (
 //	lsdb
 //	----
 //
-// Verbs that print: lsdb, adjacency, synced, messages, alarms, changed. The
-// others print nothing unless they fail.
+// Verbs that print: lsdb, adjacency, synced, messages, alarms, changed,
+// computed. The others print nothing unless they fail.
 type Scene struct {
 	*Network
 	messages []string
 	changed  map[dmsc.NodeID]linkstate.Change
+	computed []string            // when and where the topology was computed anew
 	alarmed  map[dmsc.NodeID]int // alarms already printed
 }
 
@@ -41,7 +42,12 @@ func NewScene(seed uint64) *Scene {
 	s.OnMessage = func(from dmsc.NodeID, e linkstate.Envelope) {
 		s.messages = append(s.messages, fmt.Sprintf("%s %s>%s %s", s.Now().Sub(Epoch), from, e.Link, describe(e.Message)))
 	}
-	s.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) { s.changed[id] |= rd.Changed }
+	s.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) {
+		s.changed[id] |= rd.Changed
+		if rd.Changed&linkstate.ChangedTopology != 0 {
+			s.computed = append(s.computed, fmt.Sprintf("%s %s", s.Now().Sub(Epoch), id))
+		}
+	}
 	return s
 }
 
@@ -159,6 +165,7 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"messages":  (*Scene).doMessages,
 	"alarms":    (*Scene).doAlarms,
 	"changed":   (*Scene).doChanged,
+	"computed":  (*Scene).doComputed,
 }
 
 // Example: node sg-1 SG lifetime=10m lease=30s hold=60s algorithm=1 avoid=metered,satellite
@@ -448,4 +455,15 @@ func (s *Scene) doChanged(_ *arguments, out *strings.Builder) {
 		}
 	}
 	clear(s.changed)
+}
+
+// doComputed prints when each node was told to compute the topology anew, since
+// the last call.
+//
+// Example: computed
+func (s *Scene) doComputed(_ *arguments, out *strings.Builder) {
+	for _, c := range s.computed {
+		fmt.Fprintln(out, c)
+	}
+	s.computed = nil
 }
