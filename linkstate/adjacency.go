@@ -52,6 +52,7 @@ type adjacency struct {
 	resumed  bool // held, because we have restarted and not the far end
 
 	flaps flaps
+	delay delayMetric // with AlgorithmDelay
 
 	// What is announced of the link besides its configuration.
 	quality SetQuality
@@ -245,14 +246,23 @@ func (i *Instance) onProbed(ev Probed) {
 				a.rtt = ev.RTT
 			}
 			a.rtt += (ev.RTT - a.rtt) / 8 // RFC 6298 §2.3
+			if i.cfg.Algorithm == AlgorithmDelay && a.delay.measured(i.now, ev.RTT) {
+				i.nodeDirty = true
+			}
 		}
 	case a.alive:
 		if a.misses++; a.misses >= missedProbes || a.verify {
-			a.alive, a.misses = false, 0
+			a.died()
 		}
 	}
 	a.verify = false
 	i.stale = true
+}
+
+// died is the end of a data path: a fresh probe has to prove the next one.
+func (a *adjacency) died() {
+	a.alive, a.misses = false, 0
+	a.delay.interrupted()
 }
 
 // onDataPlane tells the neighbours at once; a link needs a fresh probe after it.
@@ -262,7 +272,7 @@ func (i *Instance) onDataPlane(ev DataPlane) {
 	}
 	i.dataPlane = ev.Up
 	for _, a := range i.order {
-		a.alive, a.misses = false, 0
+		a.died()
 		if a.stream {
 			i.sendHello(a)
 		}

@@ -14,7 +14,7 @@ type Algorithm uint8
 // The metric algorithms.
 const (
 	AlgorithmIGP   Algorithm = 0 // as configured
-	AlgorithmDelay Algorithm = 1 // 30 s minimum of the measured delay
+	AlgorithmDelay Algorithm = 1 // least measured delay of 30 s, in steps of 0.5 ms; see delay.go
 )
 
 // How many tags a link or a node may have, and how many bytes each. The same

@@ -49,7 +49,9 @@ type (
 		// OK: the far Envoy answered out of its FIB, as the node Peer.
 		OK   bool
 		Peer dmsc.NodeID
-		RTT  time.Duration
+		// RTT is how long it took; 0 if that says nothing of the link, because a
+		// connection had to be set up first.
+		RTT time.Duration
 	}
 	// DataPlane: our own Envoy serves a FIB (Up), or has ended.
 	DataPlane struct{ Up bool }
@@ -132,7 +134,10 @@ func (*Digest) isMessage()   {}
 // LinkConfig is one configured link.
 type LinkConfig struct {
 	LinkKey
-	Metric   dmsc.Metric // 1..dmsc.MaxLinkMetric
+	// Metric is 1..dmsc.MaxLinkMetric; in an Adjacency what is announced now.
+	// With AlgorithmDelay it stands in, in steps of 0.5 ms, until the link has
+	// been measured.
+	Metric   dmsc.Metric
 	Class    dmsc.LinkClass
 	Capacity uint64 // bit/s; 0 = unknown
 	Tags     []string

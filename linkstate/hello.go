@@ -43,7 +43,7 @@ func (i *Instance) onHello(a *adjacency, h *Hello) {
 	}
 	if a.peerDataPlane != h.DataPlane {
 		a.peerDataPlane = h.DataPlane
-		a.alive, a.misses = false, 0 // a fresh probe has to prove it
+		a.died()
 		if h.DataPlane {
 			i.probe(a)
 		}

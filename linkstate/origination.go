@@ -65,13 +65,10 @@ func (i *Instance) wantNode() {
 			continue
 		}
 		l := Link{
-			Remote: a.Remote, ID: a.ID, Metric: a.Metric,
+			Remote: a.Remote, ID: a.ID, Metric: i.metric(a),
 			Delay: a.quality.Delay, Jitter: a.quality.Jitter, Loss: a.quality.Loss,
 			Capacity: cmp.Or(a.quality.Capacity, a.Capacity), Available: a.quality.Available,
 			Tags: slices.Clone(a.Tags),
-		}
-		if a.degraded {
-			l.Metric = dmsc.LastResort
 		}
 		n.Links = append(n.Links, l)
 	}
@@ -233,6 +230,9 @@ func (i *Instance) receiveOwn(a *adjacency, r *record) {
 	if i.cfg.Role == dmsc.RoleObserver {
 		i.alarm(AlarmDuplicateNode, "%s holds %s: another node has the name of this observer", a, r.Key)
 		return
+	}
+	if n, ok := r.Content.(*NodeLSA); ok && i.starting {
+		i.resumeDelays(n)
 	}
 	cur := i.db.records[r.Key]
 	newer := 1

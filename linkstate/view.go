@@ -14,8 +14,10 @@ func (i *Instance) View() *View {
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}
 	for _, a := range i.order {
+		link := a.LinkConfig
+		link.Metric = i.metric(a)
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
-			LinkConfig: a.LinkConfig, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
+			LinkConfig: link, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
 			Alive: a.alive, Resumed: a.resumed, RTT: a.rtt, Since: a.since, DampedUntil: a.flaps.until, Pending: len(a.out.pending),
 		})
 	}

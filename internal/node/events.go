@@ -31,7 +31,11 @@ type probed measure.Result
 
 func (e probed) apply(n *Node, now time.Time) {
 	n.quality(e.Link).probed(now, measure.Result(e))
-	n.instance.Step(now, linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT})
+	p := linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT}
+	if e.Cold {
+		p.RTT = 0
+	}
+	n.instance.Step(now, p)
 }
 
 // selfProbed: our own Envoy serves a FIB, or does not. Silent means that it

@@ -155,6 +155,7 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"restart":   (*Scene).doRestart,
 	"drain":     (*Scene).doDrain,
 	"metric":    (*Scene).doMetric,
+	"delay":     (*Scene).doDelay,
 	"quality":   (*Scene).doQuality,
 	"probed":    (*Scene).doProbed,
 	"forge":     (*Scene).doForge,
@@ -288,6 +289,12 @@ func (s *Scene) doMetric(a *arguments, _ *strings.Builder) {
 			l.Reverse = dmsc.Metric(m)
 		}
 	})
+}
+
+// Example: delay sg-1 sr-1 20ms
+func (s *Scene) doDelay(a *arguments, _ *strings.Builder) {
+	d := a.duration(a.word(2))
+	s.Change(a.id(0), a.id(1), dmsc.LinkID(a.named["id"]), func(l *Link) { l.Delay = d })
 }
 
 // Example: quality sg-1 sr-1 delay=3ms loss=0.01
