@@ -26,7 +26,10 @@ type adjacency struct {
 	compared    bool   // its first digest has been answered with records
 	sentSynced  bool
 	heardSynced bool
-	differences int    // keepalives in a row whose digest differed from ours
+	differences int // keepalives in a row whose digest differed from ours
+	refused     map[Key]stub
+	repairAt    time.Time // no repair of differences before, and what is added
+	repairGap   time.Duration
 	received    uint64 // every LSUpdate up to this one
 	ahead       map[uint64]struct{}
 	ackDue      bool
@@ -211,6 +214,7 @@ func (i *Instance) endSession(a *adjacency) {
 	a.stream, a.heard, a.threeWay, a.compared, a.sentSynced, a.heardSynced = false, false, false, false, false, false
 	a.session, a.peerSession, a.received, a.differences, a.ackDue = 0, 0, 0, 0, false
 	a.ahead = make(map[uint64]struct{})
+	a.refused = make(map[Key]stub)
 	a.out = newOutbox()
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -78,37 +79,66 @@ func (r *record) conflicts(o *record) bool {
 type database struct {
 	records map[Key]*record
 	sums    [Ranges]uint64
-	// incarnations is the highest incarnation ever met of each origin.
-	incarnations map[dmsc.NodeID]uint64
-	timers       timers
+	origins map[dmsc.NodeID]origin
+	timers  timers
 
 	tree *btree.BTreeG[*LSA] // the same, sorted; all hands out copies
 }
 
+// origin is what the database knows of a node it holds records of.
+type origin struct {
+	records     int
+	incarnation uint64 // the highest one met since the first of them came
+}
+
 func newDatabase() database {
 	return database{
-		records:      make(map[Key]*record),
-		incarnations: make(map[dmsc.NodeID]uint64),
-		tree:         newTree(),
+		records: make(map[Key]*record),
+		origins: make(map[dmsc.NodeID]origin),
+		tree:    newTree(),
 	}
 }
 
-// put makes r the version of its record, whatever there was before.
-func (d *database) put(r *record) {
+// put makes r the version of its record, whatever there was before. What is
+// left of its life is taken by the wall clock now and counted down by elapsed
+// time: a wall clock that is set ends no record.
+func (d *database) put(now time.Time, r *record) {
+	o := d.origins[r.Origin]
 	if old := d.records[r.Key]; old != nil {
 		d.sums[old.slot] -= old.sum
+	} else {
+		o.records++
 	}
+	o.incarnation = max(o.incarnation, r.Incarnation)
+	d.origins[r.Origin] = o
 	d.records[r.Key] = r
 	d.sums[r.slot] += r.sum
-	d.incarnations[r.Origin] = max(d.incarnations[r.Origin], r.Incarnation)
 	d.tree.Set(r.LSA)
-	d.schedule(r.NotAfter, timerExpire, r)
+	d.schedule(now.Add(r.NotAfter.Sub(now)), timerExpire, r)
 }
 
 func (d *database) remove(r *record) {
 	d.sums[r.slot] -= r.sum
 	delete(d.records, r.Key)
 	d.tree.Delete(r.LSA)
+	o := d.origins[r.Origin]
+	if o.records--; o.records == 0 {
+		delete(d.origins, r.Origin)
+	} else {
+		d.origins[r.Origin] = o
+	}
+}
+
+// last returns the record of an origin with the highest key, nil without any.
+func (d *database) last(id dmsc.NodeID) *record {
+	var last *record
+	d.tree.Descend(&LSA{Key: Key{id, math.MaxUint16, math.MaxUint32}}, func(l *LSA) bool {
+		if l.Origin == id {
+			last = d.records[l.Key]
+		}
+		return false
+	})
+	return last
 }
 
 // digest sums up everything that the database holds.
@@ -131,38 +161,49 @@ const (
 	timerLease                    // an adopted record was not announced again
 )
 
+// timer is void when the database holds another version than the one with its
+// sum. It keeps no version alive: those of a flood may be large.
 type timer struct {
 	at   time.Time
 	kind timerKind
-	rec  *record // the timer is void when the database holds another version
+	key  Key
+	sum  uint64
 }
 
-// schedule adds a timer. A record that is replaced leaves void ones behind,
-// each holding the old version for up to its lifetime: they are swept out when
-// they are the most of all.
+// of returns the record of a timer, nil if it is void.
+func (d *database) of(t timer) *record {
+	if r := d.records[t.key]; r != nil && r.sum == t.sum {
+		return r
+	}
+	return nil
+}
+
+// schedule adds a timer. A record that is replaced leaves void ones behind:
+// they are swept out when they are the most of all.
 func (d *database) schedule(at time.Time, kind timerKind, r *record) {
 	if len(d.timers) > 64+4*len(d.records) {
-		d.timers = slices.DeleteFunc(d.timers, func(t timer) bool { return d.records[t.rec.Key] != t.rec })
+		d.timers = slices.DeleteFunc(d.timers, func(t timer) bool { return d.of(t) == nil })
 		heap.Init(&d.timers)
 	}
-	heap.Push(&d.timers, timer{at, kind, r})
+	heap.Push(&d.timers, timer{at, kind, r.Key, r.sum})
 }
 
-// due removes and returns the next timer that is due and not void.
-func (d *database) due(now time.Time) (timer, bool) {
+// due removes the next timer that is due and not void, and returns its record;
+// nil if there is none.
+func (d *database) due(now time.Time) (*record, timerKind) {
 	for len(d.timers) > 0 && !d.timers[0].at.After(now) {
 		t := heap.Pop(&d.timers).(timer)
-		if d.records[t.rec.Key] == t.rec {
-			return t, true
+		if r := d.of(t); r != nil {
+			return r, t.kind
 		}
 	}
-	return timer{}, false
+	return nil, 0
 }
 
 // next returns when the next timer is due, the zero time if there is none.
 func (d *database) next() time.Time {
 	for len(d.timers) > 0 {
-		if t := d.timers[0]; d.records[t.rec.Key] == t.rec {
+		if t := d.timers[0]; d.of(t) != nil {
 			return t.at
 		}
 		heap.Pop(&d.timers)
@@ -175,7 +216,7 @@ type timers []timer
 
 func (t timers) Len() int { return len(t) }
 func (t timers) Less(i, j int) bool {
-	return cmp.Or(t[i].at.Compare(t[j].at), t[i].rec.Key.Compare(t[j].rec.Key), cmp.Compare(t[i].kind, t[j].kind)) < 0
+	return cmp.Or(t[i].at.Compare(t[j].at), t[i].key.Compare(t[j].key), cmp.Compare(t[i].kind, t[j].kind)) < 0
 }
 func (t timers) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
 func (t *timers) Push(x any)   { *t = append(*t, x.(timer)) }

@@ -14,7 +14,7 @@ func TestReplacedRecordsAreNotKeptByTheirTimers(t *testing.T) {
 	var newest *record
 	for seq := range uint64(10_000) {
 		newest = newRecord("test", &LSA{Key: key, Order: Order{Incarnation: 1, Seq: seq + 1}, NotAfter: now.Add(MaxLifetime)})
-		d.put(newest)
+		d.put(now, newest)
 		if len(d.timers) > 100 {
 			t.Fatalf("%d timers for one record", len(d.timers))
 		}
@@ -22,7 +22,7 @@ func TestReplacedRecordsAreNotKeptByTheirTimers(t *testing.T) {
 	if got := d.next(); !got.Equal(now.Add(MaxLifetime)) {
 		t.Errorf("the next timer is at %v, want the end of life of the newest", got)
 	}
-	if due, ok := d.due(now.Add(MaxLifetime)); !ok || due.rec != newest || due.kind != timerExpire {
-		t.Errorf("due is %+v %t, want the end of life of the newest", due, ok)
+	if due, kind := d.due(now.Add(MaxLifetime)); due != newest || kind != timerExpire {
+		t.Errorf("due is %+v of kind %d, want the end of life of the newest", due, kind)
 	}
 }

@@ -1,6 +1,10 @@
 package linkstate
 
-import "github.com/dmsc-mesh/dmsc"
+import (
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+)
 
 // The database exchange. From 3-way on both ends send a Digest. Each answers
 // the other's first one by putting its records of the differing ranges into the
@@ -9,7 +13,7 @@ import "github.com/dmsc-mesh/dmsc"
 // the keepalives and catch what flooding should never have lost.
 
 func (i *Instance) sendDigest(a *adjacency) {
-	sums := i.db.sums
+	sums := i.sums(a)
 	i.send(a, &Digest{Sums: sums[:], Synced: a.sentSynced})
 }
 
@@ -30,15 +34,34 @@ func (i *Instance) onDigest(a *adjacency, m *Digest) {
 		return
 	}
 	// What differs now is usually still on its way.
-	if len(a.out.pending) > 0 || [Ranges]uint64(m.Sums) == i.db.sums {
+	if len(a.out.pending) > 0 {
 		a.differences = 0
 		return
 	}
-	if a.differences++; a.differences > 2 {
-		a.differences = 0
-		i.pushDifferences(a, m.Sums)
+	if [Ranges]uint64(m.Sums) == i.sums(a) {
+		a.differences, a.repairGap = 0, 0
+		return
 	}
+	if a.differences++; a.differences <= 2 || i.now.Before(a.repairAt) {
+		return
+	}
+	// One repair heals what two correct nodes differ in. A neighbour that has a
+	// new digest for every keepalive gets ever fewer of them.
+	if a.differences = 0; a.repairGap >= longestRepair {
+		i.alarm(AlarmDifference, "%s has other records than this node, after all that differs was sent again and again: compare them with dmsc lsdb diff", a)
+	}
+	a.repairGap = min(max(2*a.repairGap, firstRepair), longestRepair)
+	a.repairAt = i.now.Add(a.repairGap)
+	clear(a.refused)
+	i.pushDifferences(a, m.Sums)
 }
+
+// The times between two repairs for one neighbour, from which on it doubles and
+// up to which.
+const (
+	firstRepair   = 3 * keepalive
+	longestRepair = time.Minute
+)
 
 // pushDifferences puts our records of the ranges that differ into the pending
 // set of a. Both ends do it, so both get what they miss; an older version is
@@ -47,9 +70,10 @@ func (i *Instance) pushDifferences(a *adjacency, theirs []uint64) {
 	if i.cfg.Role == dmsc.RoleObserver {
 		return
 	}
+	ours := i.sums(a)
 	for l := range i.db.all().All() {
 		r := i.db.records[l.Key]
-		if theirs[r.slot] == i.db.sums[r.slot] {
+		if theirs[r.slot] == ours[r.slot] {
 			continue
 		}
 		if r.Type == TypeAuth {

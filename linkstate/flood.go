@@ -1,7 +1,7 @@
 package linkstate
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -9,9 +9,6 @@ import (
 
 // Limits of flooding.
 const (
-	// MaxBody is the largest body of a record, in bytes; a larger one is refused.
-	MaxBody = 64 << 10
-
 	batchBytes    = 64 << 10 // bodies in one LSUpdate; a single record always fits
 	batchRecords  = 1024     // tombstones have no bodies
 	window        = 16       // LSUpdates on their way to a neighbour, unacknowledged
@@ -60,7 +57,21 @@ func (o *outbox) add(r *record, u urgency) {
 		return
 	}
 	p.rec, p.urgent, p.seq = r, u, 0
+	if q := o.queues[u]; len(q) > 64+2*len(o.pending) {
+		o.queues[u] = o.compact(q)
+	}
 	o.queues[u] = append(o.queues[u], r.Key)
+}
+
+// compact leaves out of a queue the keys that are stale or come again: a
+// neighbour that never acknowledges must not make it grow.
+func (o *outbox) compact(queue []Key) []Key {
+	seen := make(map[Key]bool, len(o.pending))
+	return slices.DeleteFunc(queue, func(k Key) bool {
+		again := seen[k]
+		seen[k] = true
+		return again || o.pending[k] == nil
+	})
 }
 
 // settled forgets a record of which the neighbour has r or a newer version.
@@ -173,7 +184,7 @@ func (i *Instance) install(r *record, from dmsc.NodeID) {
 		changed &^= ChangedTopology
 		i.wait(r.Key)
 	}
-	i.db.put(r)
+	i.db.put(i.now, r)
 	i.noteChange(r.Key, changed)
 	i.news = append(i.news, news{r, urgent, from})
 }
@@ -247,107 +258,4 @@ func (i *Instance) onAck(a *adjacency, m *LSAck) {
 		i.alarm(AlarmMalformedMessage, "%s acknowledges update %d, the last one sent is %d", a, m.Seq, a.out.seq)
 	}
 	i.stale = true
-}
-
-func (i *Instance) onUpdate(a *adjacency, m *LSUpdate) {
-	if a.phase() < StateExchange {
-		return // not acknowledged, so it comes again
-	}
-	if m.Seq == 0 || m.Seq > a.received && m.Seq-a.received > maxAhead {
-		i.alarm(AlarmMalformedMessage, "%s sends update %d after %d", a, m.Seq, a.received)
-		return
-	}
-	if m.Seq > a.received {
-		a.ahead[m.Seq] = struct{}{}
-		for _, ok := a.ahead[a.received+1]; ok; _, ok = a.ahead[a.received+1] {
-			a.received++
-			delete(a.ahead, a.received)
-		}
-	}
-	a.ackDue, i.stale = true, true
-	if a.observer && len(m.Records) > 0 {
-		i.alarm(AlarmObserverRecord, "%s is an observer and sent %d records: refused", a, len(m.Records))
-		return
-	}
-	for _, l := range m.Records {
-		i.receive(a, l)
-	}
-}
-
-// receive judges one record from a neighbour.
-func (i *Instance) receive(a *adjacency, l *LSA) {
-	if !i.acceptable(a, l) {
-		return
-	}
-	if !l.NotAfter.After(i.now) {
-		return // died on its way; ours dies by itself
-	}
-	r := newRecord(i.cfg.Domain, l)
-	if l.Origin == i.cfg.Node {
-		i.receiveOwn(a, r)
-		return
-	}
-	have := i.db.records[l.Key]
-	if have != nil && have.conflicts(r) {
-		i.alarm(AlarmConflict, "%s %s exists with the bodies %x and %x: %s may be running twice", l.Key, l.Order,
-			have.hash[:4], r.hash[:4], l.Origin)
-	}
-	switch {
-	case have == nil || r.compare(have) > 0:
-		i.understand(r)
-		i.install(r, a.Remote)
-		a.out.settled(r)
-	case r.compare(have) < 0:
-		i.enqueue(a, have, urgentAddition) // the newer one goes back
-	default:
-		a.out.settled(r)
-	}
-}
-
-// acceptable refuses what no correct node sends. The rules depend on the record
-// alone, so all nodes refuse the same.
-func (i *Instance) acceptable(a *adjacency, l *LSA) bool {
-	if l == nil {
-		i.alarm(AlarmMalformedRecord, "%s sent an empty record", a)
-		return false
-	}
-	if len(l.Body) > MaxBody {
-		i.alarm(AlarmRecordTooLarge, "%s sent %s with a body of %d bytes, at most %d are allowed", a, l.Key, len(l.Body), MaxBody)
-		return false
-	}
-	why := ""
-	if _, err := dmsc.ParseNodeID(string(l.Origin)); err != nil {
-		why = err.Error()
-	}
-	switch {
-	case l.Incarnation == 0 || l.Incarnation >= MaxIncarnation:
-		why = "incarnation out of range"
-	case l.Seq == 0:
-		why = "no sequence number"
-	case l.Tombstone && (len(l.Body) > 0 || l.Content != nil):
-		why = "a tombstone with a body"
-	case l.Content != nil && l.Content.lsaType() != l.Type:
-		why = "its body is of another type"
-	case l.Type == TypeNode && l.Fragment != 0, l.Type == TypePrefix && l.Fragment >= Buckets:
-		why = "fragment out of range"
-	}
-	if why != "" {
-		i.alarm(AlarmMalformedRecord, "%s sent %s %s: %s", a, l.Key, l.Order, why)
-	}
-	return why == ""
-}
-
-// understand says once what a record holds that we cannot use.
-func (i *Instance) understand(r *record) {
-	switch r.Type {
-	case TypeNode, TypePrefix, TypeAuth:
-		if r.Content == nil && !r.Tombstone {
-			i.alarmOnce(r.Key.String(), AlarmUndecodable, "%s %s cannot be read; it is flooded on and otherwise ignored", r.Key, r.Order)
-		}
-	default:
-		i.alarmOnce(fmt.Sprintf("%s %d", r.Origin, r.Type), AlarmUnknownType, "%s sends records of type %d, which this version does not know; they are flooded on", r.Origin, r.Type)
-	}
-	if n, ok := r.Content.(*NodeLSA); ok && n != nil {
-		i.compareAlgorithms(r.Origin, n)
-	}
 }

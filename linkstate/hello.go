@@ -13,7 +13,7 @@ func (i *Instance) sendHello(a *adjacency) {
 	i.send(a, &Hello{
 		Domain: i.cfg.Domain, Node: i.cfg.Node, Role: i.cfg.Role, Link: a.ID, Algorithm: i.cfg.Algorithm,
 		Session: a.session, Seen: a.peerSession,
-		Incarnation: i.incarnation, Held: i.db.incarnations[a.Remote],
+		Incarnation: i.incarnation, Held: i.db.origins[a.Remote].incarnation,
 		Fabric: a.Fabric, DataPlane: i.dataPlane, Class: a.Class,
 	})
 }

@@ -56,6 +56,11 @@ type Instance struct {
 	view    *View
 	stale   bool // view is
 	alarmed map[string]struct{}
+	sirens  map[string]*siren
+
+	// Whom links lead to, as of reachedAt; see connected.
+	reached   map[dmsc.NodeID]bool
+	reachedAt time.Time
 }
 
 // New returns the protocol of a node at its start. The error names every fault
@@ -64,6 +69,7 @@ type Instance struct {
 func New(cfg Config, now time.Time) (*Instance, error) {
 	cfg.Avoid = slices.Compact(slices.Sorted(slices.Values(cfg.Avoid)))
 	cfg.Lifetime = cmp.Or(cfg.Lifetime, MaxLifetime)
+	cfg.MaxRecords = cmp.Or(cfg.MaxRecords, DefaultMaxRecords)
 	cfg.Lease = cmp.Or(cfg.Lease, 30*time.Second)
 	cfg.Hold = cmp.Or(cfg.Hold, 60*time.Second)
 	cfg.StartUp = cmp.Or(cfg.StartUp, 500*time.Millisecond)
@@ -89,6 +95,7 @@ func New(cfg Config, now time.Time) (*Instance, error) {
 		good:        goodNews{keys: make(map[Key]struct{})},
 		stale:       true,
 		alarmed:     make(map[string]struct{}),
+		sirens:      make(map[string]*siren),
 	}, nil
 }
 
@@ -111,6 +118,9 @@ func (c *Config) validate() error {
 	}
 	if c.Lifetime < 2*time.Second || c.Lifetime > MaxLifetime {
 		errs = append(errs, fmt.Errorf("lifetime %s is outside 2s..%s", c.Lifetime, MaxLifetime))
+	}
+	if c.MaxRecords < 0 {
+		errs = append(errs, fmt.Errorf("at most %d records are none", c.MaxRecords))
 	}
 	for _, d := range []struct {
 		name string
@@ -185,11 +195,20 @@ func (i *Instance) Tick(now time.Time) {
 	i.settle()
 }
 
+// begin takes in the time. Timers run on elapsed time, if the caller's time has
+// a monotonic reading as time.Now gives it.
 func (i *Instance) begin(now time.Time) {
+	if set := now.Round(0).Sub(i.now.Round(0)) - now.Sub(i.now); set.Abs() >= clockSet {
+		i.alarm(AlarmClock, "the wall clock of this node was set by %s: what it holds lives on, and what it sends and receives is judged by the new time", set.Round(time.Second))
+	}
 	if now.After(i.now) {
 		i.now = now
 	}
 }
+
+// clockSet is by how much the wall clock has to be set between two turns to be
+// worth an alarm.
+const clockSet = 10 * time.Second
 
 // settle draws the conclusions of a turn, in the order that failures need:
 // links first, then our own records, then flooding.

@@ -199,27 +199,32 @@ func (i *Instance) originate(k Key, w wanted) {
 
 // age handles the records whose time has come.
 func (i *Instance) age() {
-	for t, ok := i.db.due(i.now); ok; t, ok = i.db.due(i.now) {
-		switch t.kind {
+	for r, kind := i.db.due(i.now); r != nil; r, kind = i.db.due(i.now) {
+		switch kind {
 		case timerExpire:
-			changed, _ := difference(t.rec, nil)
-			i.db.remove(t.rec)
-			delete(i.adopted, t.rec.Key)
-			i.noteChange(t.rec.Key, changed)
-			for _, a := range i.order {
-				delete(a.out.pending, t.rec.Key)
-			}
-			if _, ok := i.wants[t.rec.Key]; ok {
-				i.dirty[t.rec.Key] = struct{}{}
+			i.drop(r)
+			if _, ok := i.wants[r.Key]; ok {
+				i.dirty[r.Key] = struct{}{}
 			}
 		case timerRefresh:
-			if w, ok := i.wants[t.rec.Key]; ok {
-				i.originate(t.rec.Key, w)
+			if w, ok := i.wants[r.Key]; ok {
+				i.originate(r.Key, w)
 			}
 		case timerLease:
-			delete(i.adopted, t.rec.Key)
-			i.dirty[t.rec.Key] = struct{}{}
+			delete(i.adopted, r.Key)
+			i.dirty[r.Key] = struct{}{}
 		}
+	}
+}
+
+// drop removes a record for good.
+func (i *Instance) drop(r *record) {
+	changed, _ := difference(r, nil)
+	i.db.remove(r)
+	delete(i.adopted, r.Key)
+	i.noteChange(r.Key, changed)
+	for _, a := range i.order {
+		delete(a.out.pending, r.Key)
 	}
 }
 

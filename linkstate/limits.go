@@ -1,0 +1,137 @@
+package linkstate
+
+import (
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+)
+
+// Limits of one record. They look at the record alone, so every node judges
+// alike; none of them depends on what came before or from whom.
+//
+// A record above MaxBody, or whose key, order or end of life makes no sense, is
+// refused: no correct node originates one, so none but a broken neighbour holds
+// it. A record whose body cannot be read or breaks one of the other limits is
+// kept and flooded on like any other, and stands for nothing.
+const (
+	// MaxBody is the largest body of a record, in bytes. It has room for the
+	// links of a node with several thousand neighbours.
+	MaxBody = 256 << 10
+	// MaxLinks is how many links a NodeLSA may have.
+	MaxLinks = 8192
+	// MaxPrefixes is how many prefixes a PrefixLSA may have. With 256 of them
+	// per node that is a quarter of a million, if they are spread evenly.
+	MaxPrefixes = 1024
+	// MaxSkew is how far the clocks of two nodes may be apart: a record that
+	// ends later than this after the longest life is refused, and one that ended
+	// earlier than this ago is an alarm. A node whose clock is slow by more loses
+	// its records at the others before it refreshes them.
+	MaxSkew = 20 * time.Minute
+)
+
+// Limits of the database. A node that is over them keeps what it has.
+const (
+	// MaxOriginRecords is how many records of one origin count: those with the
+	// lowest keys, whatever the order in which they come, so that all nodes keep
+	// the same. NodeLSA and PrefixLSAs come first.
+	MaxOriginRecords = 8192
+	// DefaultMaxRecords is Config.MaxRecords if that is 0.
+	DefaultMaxRecords = 1 << 18
+
+	maxRefused = 256 // stubs kept per neighbour
+)
+
+// stub stands in the digests that we exchange with one neighbour for a record
+// that it has sent and we have refused, so that the difference is no reason to
+// send everything around it again (design §4: rejected records as stubs). It is
+// not flooded: nobody else has the record from us.
+type stub struct {
+	slot uint8
+	sum  uint64
+}
+
+func (i *Instance) refuse(a *adjacency, r *record) {
+	if _, again := a.refused[r.Key]; again || len(a.refused) < maxRefused {
+		a.refused[r.Key] = stub{r.slot, r.sum}
+	}
+}
+
+// sums is the digest of our database as a should have it too.
+func (i *Instance) sums(a *adjacency) [Ranges]uint64 {
+	sums := i.db.sums
+	for k, s := range a.refused {
+		sums[s.slot] += s.sum
+		if r := i.db.records[k]; r != nil {
+			sums[s.slot] -= r.sum
+		}
+	}
+	return sums
+}
+
+// room reports whether there is a place for a record with a new key. Half of
+// the database is kept for the origins that links lead to: who only invents
+// names cannot keep a new node out.
+func (i *Instance) room(a *adjacency, r *record) bool {
+	n := len(i.db.records)
+	if n >= i.cfg.MaxRecords || n >= i.cfg.MaxRecords/2 && !i.connected(r.Origin) {
+		i.alarm(AlarmDatabaseFull, "%s sent %s, a new record: refused, there are %d of at most %d already, and half are kept for nodes that links lead to; find out who invents them with dmsc get lsdb", a, r.Key, n, i.cfg.MaxRecords)
+		return false
+	}
+	if i.db.origins[r.Origin].records < MaxOriginRecords {
+		return true
+	}
+	last := i.db.last(r.Origin)
+	evict := r.Key.Compare(last.Key) < 0 && !last.mine
+	out := r.Key
+	if evict {
+		out = last.Key
+		i.drop(last)
+	}
+	i.alarm(AlarmTooManyRecords, "%s has more than %d records: %s counts no more", r.Origin, MaxOriginRecords, out)
+	return evict
+}
+
+// connected reports whether links that both ends announce lead from one of our
+// neighbours to a node. It is asked in a crowded database only, and its answer
+// may be a second old.
+func (i *Instance) connected(id dmsc.NodeID) bool {
+	if i.reached != nil && i.now.Sub(i.reachedAt) < time.Second {
+		return i.reached[id]
+	}
+	type edge struct{ from, to dmsc.NodeID }
+	edges := make(map[edge]bool)
+	for _, r := range i.db.records {
+		if n, _ := r.Content.(*NodeLSA); n != nil {
+			for _, l := range n.Links {
+				edges[edge{r.Origin, l.Remote}] = true
+			}
+		}
+	}
+	i.reached, i.reachedAt = map[dmsc.NodeID]bool{i.cfg.Node: true}, i.now
+	var todo []dmsc.NodeID
+	reach := func(id dmsc.NodeID) {
+		if !i.reached[id] {
+			i.reached[id] = true
+			todo = append(todo, id)
+		}
+	}
+	for _, a := range i.order {
+		reach(a.Remote)
+	}
+	for len(todo) > 0 {
+		from := todo[0]
+		todo = todo[1:]
+		r := i.db.records[Key{Origin: from, Type: TypeNode}]
+		if r == nil {
+			continue
+		}
+		if n, _ := r.Content.(*NodeLSA); n != nil {
+			for _, l := range n.Links {
+				if edges[edge{l.Remote, from}] {
+					reach(l.Remote)
+				}
+			}
+		}
+	}
+	return i.reached[id]
+}
