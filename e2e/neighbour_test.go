@@ -88,10 +88,10 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 		t.Errorf("sr-1 counts %v records of an unknown type", c)
 	}
 
-	// A record above 64 KiB, and one that is not what its type says, are left
-	// out of their update; the rest of it counts.
+	// A record above 256 KiB is refused; one that is not what its type says is
+	// kept like one of the future. The rest of their update counts.
 	fake.update(t,
-		&dmscv1.LSA{Origin: "sg-1", Type: 78, Incarnation: incarnation, Seq: 1, NotAfter: timestamppb.New(time.Now().Add(time.Hour)), Body: make([]byte, 65<<10)},
+		&dmscv1.LSA{Origin: "sg-1", Type: 78, Incarnation: incarnation, Seq: 1, NotAfter: timestamppb.New(time.Now().Add(time.Hour)), Body: make([]byte, 257<<10)},
 		&dmscv1.LSA{Origin: "sg-9", Type: 1, Incarnation: 1, Seq: 1, NotAfter: timestamppb.New(time.Now().Add(time.Hour)), Body: []byte("no protobuf")},
 		&dmscv1.LSA{Origin: "sg-1", Type: 79, Incarnation: incarnation, Seq: 1, NotAfter: timestamppb.New(time.Now().Add(time.Hour)), Body: []byte("small")},
 	)
@@ -102,14 +102,15 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 		}
 		return nil
 	})
-	for _, key := range []string{"sg-1.type78.0", "sg-9.node"} {
-		if r, err := n.record(t.Context(), "sr-1", key); err != nil || r.Key != "" {
-			t.Errorf("sr-1 has taken %+v, %v", r, err)
-		}
+	if r, err := n.record(t.Context(), "sr-1", "sg-1.type78.0"); err != nil || r.Key != "" {
+		t.Errorf("sr-1 has taken %+v, %v", r, err)
 	}
-	for _, what := range []string{"oversized_record", "malformed_record"} {
-		if c := n.metric(t, "sr-1", fmt.Sprintf(`dmsc_peering_ignored_total{what=%q}`, what)); c != 1 {
-			t.Errorf("sr-1 counts %v of %s, want 1", c, what)
+	if r, err := n.record(t.Context(), "sr-1", "sg-9.node"); err != nil || r.Bytes != len("no protobuf") {
+		t.Errorf("sr-1 has not kept what it cannot read: %+v, %v", r, err)
+	}
+	for _, metric := range []string{`dmsc_peering_ignored_total{what="malformed_record"}`, `dmsc_alarms_total{code="record_too_large"}`} {
+		if c := n.metric(t, "sr-1", metric); c != 1 {
+			t.Errorf("sr-1 counts %v of %s, want 1", c, metric)
 		}
 	}
 	stay("full")

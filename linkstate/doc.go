@@ -39,7 +39,8 @@
 // ends the start-up, origination.go brings our records in line, flood.go queues
 // what is new and fills the windows. hello.go and exchange.go are the
 // conversation with one neighbour, database.go the store and the order of
-// records, difference.go what a new version means, view.go what readers get.
+// records, receive.go and limits.go what is taken from a neighbour,
+// difference.go what a new version means, view.go what readers get.
 //
 // # Adjacency
 //
@@ -83,6 +84,21 @@
 // SHA-256 of the body (see Order). Every node takes any newer version from
 // anyone and answers an older one with the newer, so databases agree once
 // messages get through, in whatever order. The rules by which a record is
-// refused look at the record alone, so all nodes refuse the same ones.
-// linkstatetest checks all this over random networks and faults.
+// refused or has no effect look at the record and at how many its origin has, so
+// all nodes judge alike (limits.go). What is refused is a stub in the digests
+// for who sent it. linkstatetest checks all this over random networks and faults.
+//
+// # Neighbours that lie
+//
+// Whatever a neighbour sends costs a bounded amount of memory (pending sets are
+// no larger than the database, the database has a limit, alarms have a rate) and
+// work in proportion to what it sends; a caller that takes one event per stream
+// at a time leaves that to the flow control of its stream. What a neighbour says
+// changes its own adjacency, and records, which are the same for all.
+//
+// # Time
+//
+// Records carry their end of life by the wall clock of their origin. It is read
+// once, when a record comes in; from then on elapsed time counts. So a wall
+// clock that is set ends nothing, and clocks may differ by MaxSkew.
 package linkstate

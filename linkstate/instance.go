@@ -37,11 +37,16 @@ type Instance struct {
 	order []*adjacency
 
 	// The records: everyone's, and how ours should be.
-	db        database
-	wants     map[Key]wanted
-	dirty     map[Key]struct{} // own records to compare with wants
-	adopted   map[Key]struct{} // own records of an earlier life, under their lease
-	buckets   map[Key]*bucket
+	db      database
+	wants   map[Key]wanted
+	dirty   map[Key]struct{} // own records to compare with wants
+	adopted map[Key]struct{} // own records of an earlier life, under their lease
+	buckets map[Key]*bucket
+	// Outdoing our own records met elsewhere: not before raiseAt, and above
+	// raiseTo if that is not 0.
+	raiseTo   uint64
+	raiseAt   time.Time
+	raiseGap  time.Duration
 	retryAt   time.Time // when a damped record may be originated; zero = none waits
 	nodeDirty bool      // the NodeLSA is to be rebuilt
 
@@ -189,6 +194,7 @@ func (i *Instance) Tick(now time.Time) {
 	i.begin(now)
 	i.ticked = true
 	i.age()
+	i.raiseLate()
 	for _, a := range i.order {
 		i.converse(a)
 	}
@@ -236,6 +242,9 @@ func (i *Instance) Deadline() time.Time {
 	}
 	consider(i.retryAt)
 	consider(i.good.due)
+	if i.raiseTo > 0 {
+		consider(i.raiseAt)
+	}
 	if i.starting && !i.configured() && !i.ticked {
 		consider(i.born)
 	}

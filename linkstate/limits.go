@@ -91,9 +91,9 @@ func (i *Instance) room(a *adjacency, r *record) bool {
 	return evict
 }
 
-// connected reports whether links that both ends announce lead from one of our
-// neighbours to a node. It is asked in a crowded database only, and its answer
-// may be a second old.
+// connected reports whether a neighbour, or a node that links announced by both
+// ends lead to, announces a link to a node. It is asked in a crowded database
+// only, and its answer may be a second old.
 func (i *Instance) connected(id dmsc.NodeID) bool {
 	if i.reached != nil && i.now.Sub(i.reachedAt) < time.Second {
 		return i.reached[id]
@@ -108,15 +108,16 @@ func (i *Instance) connected(id dmsc.NodeID) bool {
 		}
 	}
 	i.reached, i.reachedAt = map[dmsc.NodeID]bool{i.cfg.Node: true}, i.now
+	passed := make(map[dmsc.NodeID]bool)
 	var todo []dmsc.NodeID
-	reach := func(id dmsc.NodeID) {
-		if !i.reached[id] {
-			i.reached[id] = true
+	pass := func(id dmsc.NodeID) {
+		if i.reached[id] = true; !passed[id] {
+			passed[id] = true
 			todo = append(todo, id)
 		}
 	}
 	for _, a := range i.order {
-		reach(a.Remote)
+		pass(a.Remote)
 	}
 	for len(todo) > 0 {
 		from := todo[0]
@@ -125,11 +126,13 @@ func (i *Instance) connected(id dmsc.NodeID) bool {
 		if r == nil {
 			continue
 		}
-		if n, _ := r.Content.(*NodeLSA); n != nil {
-			for _, l := range n.Links {
-				if edges[edge{l.Remote, from}] {
-					reach(l.Remote)
-				}
+		n, _ := r.Content.(*NodeLSA)
+		if n == nil {
+			continue
+		}
+		for _, l := range n.Links {
+			if i.reached[l.Remote] = true; edges[edge{l.Remote, from}] {
+				pass(l.Remote)
 			}
 		}
 	}

@@ -276,17 +276,44 @@ func (i *Instance) receiveOwn(a *adjacency, r *record) {
 	}
 }
 
+// Raising the incarnation. Two nodes of one name outdo each other for as long
+// as both run: every time in a row waits longer.
+const (
+	firstRaise   = time.Second
+	longestRaise = time.Minute
+	// startsLeft above the highest incarnation that is outdone: what a liar
+	// makes up must not keep us from starting again.
+	startsLeft = 1 << 32
+)
+
 // raise lifts the incarnation above what a neighbour holds, and everything we
 // announce with it.
 func (i *Instance) raise(above uint64) {
-	if above+1 >= MaxIncarnation {
-		i.alarmOnce("", AlarmIncarnationExhausted, "a neighbour holds incarnation %d of this node, and none is left above it: rename the node", above)
+	switch {
+	case above >= MaxIncarnation-startsLeft:
+		i.alarmOnce("", AlarmIncarnationExhausted, "a neighbour holds incarnation %d of this node, too close to the last one: it counts until its records end, within %s; find out who has sent it", above, MaxLifetime+MaxSkew)
 		return
+	case !i.starting && i.now.Before(i.raiseAt):
+		i.raiseTo = max(i.raiseTo, above)
+		return
+	case i.now.Sub(i.raiseAt) > 2*longestRaise:
+		i.raiseGap = 0
 	}
+	if i.raiseGap = min(max(2*i.raiseGap, firstRaise), longestRaise); i.raiseGap > 2*firstRaise && !i.starting {
+		i.alarm(AlarmDuplicateNode, "the records of this node are outdone again and again: another node calls itself %s; give one of them another name", i.cfg.Node)
+	}
+	i.raiseAt, i.raiseTo = i.now.Add(i.raiseGap), 0
 	i.incarnation = above + 1
 	i.ready.Incarnation = i.incarnation
 	for k := range i.wants {
 		i.dirty[k] = struct{}{}
 	}
 	i.stale = true
+}
+
+// raiseLate does what raise has put off.
+func (i *Instance) raiseLate() {
+	if i.raiseTo > 0 && !i.now.Before(i.raiseAt) {
+		i.raise(max(i.raiseTo, i.incarnation))
+	}
 }

@@ -105,7 +105,7 @@ func (i *Instance) understand(r *record) {
 	switch r.Type {
 	case TypeNode, TypePrefix, TypeAuth:
 		if r.Content == nil && !r.Tombstone {
-			i.alarmOnce(string(r.Origin), AlarmUndecodable, "%s %s cannot be read, and perhaps others of this node; it is flooded on and otherwise ignored", r.Key, r.Order)
+			i.alarmOnce(string(r.Origin), AlarmUndecodable, "%s %s cannot be read; it is flooded on and otherwise ignored, as others of this node may be", r.Key, r.Order)
 		}
 	default:
 		i.alarmOnce(fmt.Sprintf("%s %d", r.Origin, r.Type), AlarmUnknownType, "%s sends records of type %d, which this version does not know; they are flooded on", r.Origin, r.Type)

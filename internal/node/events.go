@@ -19,11 +19,27 @@ type event interface {
 
 // protocol wraps an event of the link-state protocol: a stream came, went or
 // brought a message.
-type protocol struct{ linkstate.Event }
+type protocol struct {
+	linkstate.Event
+	applied chan struct{}
+}
 
 func (e protocol) apply(n *Node, now time.Time) {
 	n.metrics.received(e.Event)
 	n.instance.Step(now, e.Event)
+	close(e.applied)
+}
+
+// heard hands on what a stream brought and waits until the loop has taken it
+// in: one event per stream is on its way, so that a neighbour that floods us
+// fills its own stream and not the queue that all share.
+func (n *Node) heard(ev linkstate.Event) {
+	e := protocol{ev, make(chan struct{})}
+	n.deliver(e)
+	select {
+	case <-e.applied:
+	case <-n.dead:
+	}
 }
 
 // probed: a neighbour's Envoy answered through ours, or did not.

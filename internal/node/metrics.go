@@ -95,7 +95,6 @@ func (m *metrics) countIgnored(stats func() peering.Stats) {
 		"malformed_message": func(s peering.Stats) uint64 { return s.MalformedMessages },
 		"oversized_message": func(s peering.Stats) uint64 { return s.OversizedMessages },
 		"malformed_record":  func(s peering.Stats) uint64 { return s.MalformedRecords },
-		"oversized_record":  func(s peering.Stats) uint64 { return s.OversizedRecords },
 		"refused_stream":    func(s peering.Stats) uint64 { return s.Refused },
 	} {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -23,7 +23,7 @@ func (n *Node) wire() {
 	cfg := n.cfg
 	n.peers = peering.New(peering.Config{
 		Log: n.log, Node: cfg.Node, Domain: cfg.Domain,
-		Deliver: func(ev linkstate.Event) { n.deliver(protocol{ev}) },
+		Deliver: n.heard,
 	})
 	n.metrics.countIgnored(n.peers.Stats)
 	var links []peering.Link

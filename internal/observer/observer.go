@@ -53,7 +53,7 @@ func New(cfg Config) (*Observer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("observe: %w", err)
 	}
-	o := &Observer{cfg: cfg, events: make(chan linkstate.Event, 1024), done: make(chan struct{}), instance: instance}
+	o := &Observer{cfg: cfg, events: make(chan linkstate.Event, 64), done: make(chan struct{}), instance: instance}
 	o.peers = peering.New(peering.Config{Log: cfg.Log, Node: cfg.Node, Domain: cfg.Domain, Deliver: func(ev linkstate.Event) {
 		select {
 		case o.events <- ev:

@@ -22,9 +22,9 @@ import (
 const (
 	// MaxMessage is the largest message in bytes; a larger one ends its stream.
 	MaxMessage = 4 << 20
-	// MaxRecord is the largest body plus signature of a record in bytes; a
-	// larger record is dropped.
-	MaxRecord = 64 << 10
+	// MaxRecords is how many records an update may have; a larger one is
+	// malformed.
+	MaxRecords = 4096
 	// MaxPOA is the largest authorization in bytes.
 	MaxPOA = 16 << 10
 	// MaxAttributes is how many attributes a prefix, or tags a link, may have,
@@ -36,10 +36,7 @@ const (
 // version of the protocol that our hellos carry.
 const version = 1
 
-var (
-	errUnknownKind = errors.New("unknown kind of message")
-	errOversized   = fmt.Errorf("record has more than %d bytes", MaxRecord)
-)
+var errUnknownKind = errors.New("unknown kind of message")
 
 // Encode returns the wire form of c: equal content gives equal bytes. It is
 // meant as linkstate.Config.Encode. It panics on text that is not UTF-8, which
@@ -134,6 +131,9 @@ func decodeNode(m *dmscv1.NodeLSA) (*linkstate.NodeLSA, error) {
 			return nil, fmt.Errorf("avoided tag %q is not in order after %q", c.Avoid[i], c.Avoid[i-1])
 		}
 	}
+	if n := len(m.GetLinks()); n > linkstate.MaxLinks {
+		return nil, fmt.Errorf("has %d links, at most %d are allowed", n, linkstate.MaxLinks)
+	}
 	for i, l := range m.GetLinks() {
 		d, err := decodeLink(l)
 		if err != nil {
@@ -191,6 +191,9 @@ func encodePrefixes(c *linkstate.PrefixLSA) *dmscv1.PrefixLSA {
 }
 
 func decodePrefixes(m *dmscv1.PrefixLSA) (*linkstate.PrefixLSA, error) {
+	if n := len(m.GetPrefixes()); n > linkstate.MaxPrefixes {
+		return nil, fmt.Errorf("has %d prefixes, at most %d are allowed", n, linkstate.MaxPrefixes)
+	}
 	c := new(linkstate.PrefixLSA)
 	for i, a := range m.GetPrefixes() {
 		p, err := decodePrefix(a)
@@ -298,6 +301,10 @@ func encodeRecord(r *linkstate.LSA) *dmscv1.LSA {
 	}
 }
 
+// decodeRecord returns nil for what cannot even be named. A record whose body
+// cannot be used comes without content and with an error that says why: its
+// origin may be of a later version, and the core floods it on. What the core
+// refuses it gets unread.
 func decodeRecord(m *dmscv1.LSA) (*linkstate.LSA, error) {
 	origin, err := dmsc.ParseNodeID(m.GetOrigin())
 	if err != nil {
@@ -311,33 +318,25 @@ func decodeRecord(m *dmscv1.LSA) (*linkstate.LSA, error) {
 		Order:     linkstate.Order{Incarnation: m.GetIncarnation(), Seq: m.GetSeq()},
 		Tombstone: m.GetTombstone(), Body: m.GetBody(), Signature: m.GetSignature(),
 	}
-	switch {
-	case len(r.Body)+len(r.Signature) > MaxRecord:
-		return nil, errOversized
-	case r.Incarnation >= linkstate.MaxIncarnation:
-		return nil, fmt.Errorf("%s: incarnation %d is out of range", r.Key, r.Incarnation)
-	case r.Type == linkstate.TypeNode && r.Fragment != 0, r.Type == linkstate.TypePrefix && r.Fragment >= linkstate.Buckets:
-		return nil, fmt.Errorf("%s: fragment is out of range", r.Key)
-	case r.Tombstone && len(r.Body) != 0:
-		return nil, fmt.Errorf("%s: tombstone has a body", r.Key)
-	}
 	if err := m.GetNotAfter().CheckValid(); err != nil {
 		return nil, fmt.Errorf("%s: not_after: %w", r.Key, err)
 	}
 	r.NotAfter = m.GetNotAfter().AsTime()
-	if r.Tombstone {
+	if r.Tombstone || len(r.Body) > linkstate.MaxBody {
 		return r, nil
 	}
-	if r.Content, err = Decode(r.Type, r.Body); err != nil {
-		return nil, fmt.Errorf("%s: %w", r.Key, err)
-	}
-	if p, ok := r.Content.(*linkstate.PrefixLSA); ok {
+	c, err := Decode(r.Type, r.Body)
+	if p, ok := c.(*linkstate.PrefixLSA); ok {
 		for _, q := range p.Prefixes {
 			if linkstate.Bucket(q.Prefix) != r.Fragment {
-				return nil, fmt.Errorf("%s: %s belongs into another bucket", r.Key, q.Prefix)
+				err = fmt.Errorf("%s belongs into another bucket", q.Prefix)
 			}
 		}
 	}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", r.Key, err)
+	}
+	r.Content = c
 	return r, nil
 }
 
@@ -359,21 +358,26 @@ func encodeMessage(m linkstate.Message) *dmscv1.PeerMessage {
 	panic(fmt.Sprintf("encode message of type %T", m))
 }
 
-// decodeMessage calls dropped for each record that it leaves out of an update.
-// The update itself is still handed on: its number has to be acknowledged.
-func decodeMessage(m *dmscv1.PeerMessage, dropped func(error)) (linkstate.Message, error) {
+// decodeMessage calls spoiled for each record of an update that it leaves out
+// or hands on without its content. The update itself is still handed on: its
+// number has to be acknowledged.
+func decodeMessage(m *dmscv1.PeerMessage, spoiled func(error)) (linkstate.Message, error) {
 	switch k := m.GetKind().(type) {
 	case *dmscv1.PeerMessage_Hello:
 		return message(decodeHello(k.Hello))
 	case *dmscv1.PeerMessage_Update:
+		if n := len(k.Update.GetRecords()); n > MaxRecords {
+			return nil, fmt.Errorf("update has %d records, at most %d are allowed", n, MaxRecords)
+		}
 		u := &linkstate.LSUpdate{Seq: k.Update.GetSeq()}
 		for _, r := range k.Update.GetRecords() {
 			d, err := decodeRecord(r)
 			if err != nil {
-				dropped(err)
-				continue
+				spoiled(err)
 			}
-			u.Records = append(u.Records, d)
+			if d != nil {
+				u.Records = append(u.Records, d)
+			}
 		}
 		return u, nil
 	case *dmscv1.PeerMessage_Ack:

@@ -120,7 +120,7 @@ func TestEqualContentHasEqualBytes(t *testing.T) {
 }
 
 // Each case spoils one thing of a good record.
-func TestMalformedRecordsAreRefused(t *testing.T) {
+func TestMalformedRecordsComeWithoutContentOrNotAtAll(t *testing.T) {
 	link := func(f func(*dmscv1.Link)) func(*dmscv1.LSA) {
 		return func(r *dmscv1.LSA) {
 			l := &dmscv1.Link{Remote: "sr-1", Id: "0", Metric: 10}
@@ -147,18 +147,15 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		spoil func(*dmscv1.LSA)
-		want  string // in the error; "" = accepted
+		want  string // in the error; "" = understood
 	}{
 		"good link":            {link(func(l *dmscv1.Link) {}), ""},
 		"good prefix":          {prefix(func(p *dmscv1.AnnouncedPrefix) {}), ""},
 		"origin":               {func(r *dmscv1.LSA) { r.Origin = "SG_1" }, "node id"},
 		"type":                 {func(r *dmscv1.LSA) { r.Type = 1 << 16 }, "type"},
-		"incarnation":          {func(r *dmscv1.LSA) { r.Incarnation = 1 << 48 }, "incarnation"},
 		"no end of life":       {func(r *dmscv1.LSA) { r.NotAfter = nil }, "not_after"},
 		"end of life":          {func(r *dmscv1.LSA) { r.NotAfter = &timestamppb.Timestamp{Nanos: -1} }, "not_after"},
-		"fragment of a node":   {func(r *dmscv1.LSA) { r.Fragment = 1 }, "fragment"},
-		"size":                 {func(r *dmscv1.LSA) { r.Body = make([]byte, MaxRecord+1) }, "65536 bytes"},
-		"tombstone with body":  {func(r *dmscv1.LSA) { r.Tombstone = true }, "tombstone"},
+		"too many links":       {links(slices.Repeat([]string{"sr-1"}, linkstate.MaxLinks+1)...), "8192"},
 		"garbage":              {func(r *dmscv1.LSA) { r.Body = []byte{0xff, 0xff} }, "proto"},
 		"empty body":           {func(r *dmscv1.LSA) { r.Body = nil }, "role"},
 		"observer as origin":   {func(r *dmscv1.LSA) { r.Body, _ = proto.Marshal(&dmscv1.NodeLSA{Role: 3, Algorithm: 1}) }, "observer"},
@@ -192,22 +189,34 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 				t.Errorf("accepted as %+v", got)
 			case c.want != "" && !strings.Contains(err.Error(), c.want):
 				t.Errorf("error %q does not name %q", err, c.want)
+			case c.want == "" && got.Content == nil:
+				t.Error("no content")
+			case got != nil && c.want != "" && (got.Content != nil || !bytes.Equal(got.Body, good.GetBody())):
+				t.Errorf("handed on as %+v", got)
 			}
 		})
 	}
 }
 
-// A dropped record leaves its neighbours in the update and the update's number.
+// A record that cannot be named leaves its neighbours in the update and the
+// update's number.
 func TestUpdateKeepsItsGoodRecords(t *testing.T) {
 	good := record("sg-1", 0, &linkstate.NodeLSA{Role: dmsc.RoleSG})
 	m := encodeMessage(&linkstate.LSUpdate{Seq: 5, Records: []*linkstate.LSA{good, good, good}})
 	m.GetUpdate().Records[1].Origin = "?"
-	dropped := 0
-	got, err := decodeMessage(m, func(error) { dropped++ })
-	if err != nil || dropped != 1 {
-		t.Fatalf("dropped %d, err %v", dropped, err)
+	spoiled := 0
+	got, err := decodeMessage(m, func(error) { spoiled++ })
+	if err != nil || spoiled != 1 {
+		t.Fatalf("spoiled %d, err %v", spoiled, err)
 	}
 	same(t, &linkstate.LSUpdate{Seq: 5, Records: []*linkstate.LSA{good, good}}, got)
+}
+
+func TestUpdateOfTooManyRecordsIsMalformed(t *testing.T) {
+	u := &dmscv1.LSUpdate{Seq: 1, Records: make([]*dmscv1.LSA, MaxRecords+1)}
+	if m, err := decodeMessage(&dmscv1.PeerMessage{Kind: &dmscv1.PeerMessage_Update{Update: u}}, func(error) { t.Error("decoded") }); err == nil {
+		t.Errorf("got %+v", m)
+	}
 }
 
 // Whatever decodes encodes to something that decodes to the same.
@@ -231,11 +240,15 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := decodeMessage(encodeMessage(m), func(err error) { t.Fatal(err) })
+		again, err := decodeMessage(encodeMessage(m), func(error) {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		same(t, m, again)
+		for n := range 8 { // the end of a message is lost
+			_ = proto.Unmarshal(wire[:len(wire)*n/8], parsed)
+			_, _ = decodeMessage(parsed, func(error) {})
+		}
 		if u, ok := m.(*linkstate.LSUpdate); ok {
 			for _, r := range u.Records {
 				if r.Content == nil {

@@ -32,9 +32,12 @@
 //
 // # What is not understood
 //
-// An unknown kind of message, a malformed message and a malformed or oversized
-// record of a known type are counted (Stats), logged at most once a second, and
-// left out; the adjacency stays. Records of an unknown type are handed on with
-// Content nil, to be flooded. Only a message above MaxMessage ends its stream,
-// because gRPC cannot skip it; the link is then dialled again.
+// An unknown kind of message, a malformed message and a record that cannot even
+// be named (origin, type, end of life) are counted (Stats), logged at most once
+// a second, and left out; the adjacency stays. A record of an unknown type, or
+// of a known one with a body that cannot be read or breaks a limit, is handed
+// on with Content nil: every node keeps it and floods it on, so that all
+// databases agree, and none makes anything of it. Only a message above
+// MaxMessage ends its stream, because gRPC cannot skip it; the link is then
+// dialled again.
 package peering

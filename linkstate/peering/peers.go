@@ -41,8 +41,10 @@ type Config struct {
 	Node   dmsc.NodeID
 	Domain string
 	// Deliver takes StreamUp, Received and StreamDown. It is called from the
-	// goroutines of the streams, may block (the neighbour then waits) and must
-	// not block any more once the context of Run has ended.
+	// goroutines of the streams and must not block any more once the context of
+	// Run has ended. A stream is read on when it returns: if it waits until the
+	// event has been dealt with, a neighbour that sends too much delays itself
+	// alone, by the flow control of its stream.
 	Deliver func(linkstate.Event)
 	// Outbox is the number of messages that may wait per stream; 0 = 1024.
 	Outbox int

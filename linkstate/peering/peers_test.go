@@ -285,22 +285,22 @@ func TestWhatIsNotUnderstoodLeavesTheAdjacency(t *testing.T) {
 	next[linkstate.StreamUp](b)
 	next[linkstate.Received](b)
 
-	malformed, oversized := record("a", 0, &linkstate.NodeLSA{Role: dmsc.RoleSG}), record("a", 0, nil)
+	malformed, nameless := record("a", 0, &linkstate.NodeLSA{Role: dmsc.RoleSG}), record("A", 0, nil)
 	malformed.Body = []byte{0xff}
-	oversized.Type, oversized.Body = linkstate.TypeAuth, make([]byte, MaxRecord+1)
 	unknown := record("a", 1, nil)
 	unknown.Type, unknown.Body = 77, []byte("future")
 	another := *hello
 	another.Node = "aa"
 	sayRaw(t, stream, &dmscv1.PeerMessage{}) // a kind of the future reads as none
 	sayRaw(t, stream, encodeMessage(&another))
-	sayRaw(t, stream, encodeMessage(&linkstate.LSUpdate{Seq: 1, Records: []*linkstate.LSA{malformed, oversized, unknown}}))
+	sayRaw(t, stream, encodeMessage(&linkstate.LSUpdate{Seq: 1, Records: []*linkstate.LSA{malformed, nameless, unknown}}))
 
 	u := next[linkstate.Received](b).Message.(*linkstate.LSUpdate)
-	if u.Seq != 1 || len(u.Records) != 1 || u.Records[0].Type != 77 || u.Records[0].Content != nil || string(u.Records[0].Body) != "future" {
+	if u.Seq != 1 || len(u.Records) != 2 || u.Records[0].Content != nil || u.Records[0].Body[0] != 0xff ||
+		u.Records[1].Type != 77 || u.Records[1].Content != nil || string(u.Records[1].Body) != "future" {
 		t.Errorf("got %+v", u)
 	}
-	want := Stats{Sessions: 1, UnknownMessages: 1, MalformedMessages: 1, MalformedRecords: 1, OversizedRecords: 1}
+	want := Stats{Sessions: 1, UnknownMessages: 1, MalformedMessages: 1, MalformedRecords: 2}
 	if got := b.Stats(); got != want {
 		t.Errorf("stats %+v, want %+v", got, want)
 	}

@@ -162,12 +162,8 @@ func (p *Peers) receiveAll(s *session) error {
 // decode returns nil for what is counted and ignored.
 func (p *Peers) decode(s *session, m *dmscv1.PeerMessage) linkstate.Message {
 	message, err := decodeMessage(m, func(err error) {
-		if errors.Is(err, errOversized) {
-			p.counters.oversizedRecords.Add(1)
-		} else {
-			p.counters.malformedRecords.Add(1)
-		}
-		p.log.warn("record dropped", "neighbor", s.key.Remote, "link", s.key.ID, "err", err)
+		p.counters.malformedRecords.Add(1)
+		p.log.warn("record not understood", "neighbor", s.key.Remote, "link", s.key.ID, "err", err)
 	})
 	if errors.Is(err, errUnknownKind) {
 		p.counters.unknownMessages.Add(1)

@@ -8,22 +8,21 @@ import (
 	"time"
 )
 
-// Stats counts, since New, what was not handed on and why.
+// Stats counts, since New, what was not handed on or not understood.
 type Stats struct {
 	Sessions          int64  // streams that are up now
 	UnknownMessages   uint64 // kind not known here
 	MalformedMessages uint64 // of a known kind; hellos that name another node or link too
-	MalformedRecords  uint64 // of a known type
-	OversizedRecords  uint64 // above MaxRecord
+	MalformedRecords  uint64 // left out, or of a known type and handed on without content
 	OversizedMessages uint64 // above MaxMessage; each ended its stream
 	Refused           uint64 // streams refused on the answering side
 	Overflows         uint64 // streams ended because the neighbour took nothing
 }
 
 type counters struct {
-	sessions                                               atomic.Int64
-	unknownMessages, malformedMessages, malformedRecords   atomic.Uint64
-	oversizedRecords, oversizedMessages, refused, overflow atomic.Uint64
+	sessions                                             atomic.Int64
+	unknownMessages, malformedMessages, malformedRecords atomic.Uint64
+	oversizedMessages, refused, overflow                 atomic.Uint64
 }
 
 // Stats returns the counts. It may be called at any time.
@@ -34,7 +33,6 @@ func (p *Peers) Stats() Stats {
 		UnknownMessages:   c.unknownMessages.Load(),
 		MalformedMessages: c.malformedMessages.Load(),
 		MalformedRecords:  c.malformedRecords.Load(),
-		OversizedRecords:  c.oversizedRecords.Load(),
 		OversizedMessages: c.oversizedMessages.Load(),
 		Refused:           c.refused.Load(),
 		Overflows:         c.overflow.Load(),
