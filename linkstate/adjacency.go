@@ -34,6 +34,8 @@ type adjacency struct {
 	ahead       map[uint64]struct{}
 	ackDue      bool
 	out         outbox
+	reduced     bool   // the covers know the link
+	covers      Covers // that it belongs to
 	keepaliveAt time.Time
 	greetAt     time.Time // repeats the handshake until it is done
 	greetEvery  time.Duration

@@ -27,6 +27,9 @@ type record struct {
 	sum  uint64            // what the record adds to the digest of its range
 	slot uint8             // its range
 	mine bool              // originated in this life, not met again from an earlier one
+
+	urgent urgency // when it was installed
+	passed Covers  // it has been passed on by these
 }
 
 func newRecord(domain string, l *LSA) *record {

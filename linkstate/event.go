@@ -256,6 +256,9 @@ type Adjacency struct {
 	// until then; zero: nothing holds it back.
 	DampedUntil time.Time
 	Pending     int // records waiting to be sent or acknowledged
+	// Covers that the link belongs to. While View.Flooding is FloodingReduced, a
+	// synchronized link that belongs to none carries no new records.
+	Covers Covers
 }
 
 // Advertised reports whether the link is in our NodeLSA.
@@ -276,4 +279,5 @@ type View struct {
 	Records     Records     // tombstones included
 	Digest      uint64      // equal at nodes that hold the same records
 	Adjacencies []Adjacency // sorted by (Remote, ID); observers included
+	Flooding    Flooding    // whether records take all links
 }

@@ -173,20 +173,23 @@ func (o *outbox) again(now time.Time) *LSUpdate {
 type news struct {
 	rec    *record
 	urgent urgency
-	from   dmsc.NodeID // who sent it; "" = ourselves
+	from   *adjacency // over which it came; nil = ourselves
+	again  bool       // we had it already
 }
 
 // install makes r the version of its record and notes what follows from it.
-func (i *Instance) install(r *record, from dmsc.NodeID) {
+func (i *Instance) install(r *record, from *adjacency) {
 	old := i.db.records[r.Key]
 	changed, urgent := difference(old, r)
+	r.urgent = urgent
 	if changed&ChangedTopology != 0 && i.late(old, r) {
 		changed &^= ChangedTopology
 		i.wait(r.Key)
 	}
 	i.db.put(i.now, r)
 	i.noteChange(r.Key, changed)
-	i.news = append(i.news, news{r, urgent, from})
+	i.moveTopology(r.Key, old, r)
+	i.news = append(i.news, news{rec: r, urgent: urgent, from: from})
 }
 
 func (i *Instance) noteChange(k Key, changed Change) {
@@ -207,7 +210,7 @@ func (i *Instance) enqueue(a *adjacency, r *record, u urgency) {
 	i.stale = true
 }
 
-// flood passes on what was installed in this turn, never back to its sender.
+// flood passes on what this turn has brought, never back to its sender.
 // Withdrawals wait for the additions of the same turn, so that a prefix that
 // moves is announced in its new place before it leaves the old one.
 func (i *Instance) flood() {
@@ -222,11 +225,7 @@ func (i *Instance) flood() {
 		if added && n.urgent == urgentWithdrawal {
 			n.urgent = urgentPlanned
 		}
-		for _, a := range i.order {
-			if a.Remote != n.from {
-				i.enqueue(a, n.rec, n.urgent)
-			}
-		}
+		i.passOn(n)
 	}
 	clear(i.news)
 	i.news = i.news[:0]

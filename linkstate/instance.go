@@ -47,6 +47,7 @@ type Instance struct {
 	raiseTo   uint64
 	raiseAt   time.Time
 	raiseGap  time.Duration
+	reduction reduction
 	retryAt   time.Time // when a damped record may be originated; zero = none waits
 	nodeDirty bool      // the NodeLSA is to be rebuilt
 
@@ -198,6 +199,7 @@ func (i *Instance) Tick(now time.Time) {
 	for _, a := range i.order {
 		i.converse(a)
 	}
+	i.reduceFlooding()
 	i.settle()
 }
 
@@ -244,6 +246,9 @@ func (i *Instance) Deadline() time.Time {
 	consider(i.good.due)
 	if i.raiseTo > 0 {
 		consider(i.raiseAt)
+	}
+	if !i.starting {
+		consider(i.reduction.due)
 	}
 	if i.starting && !i.configured() && !i.ticked {
 		consider(i.born)

@@ -190,7 +190,7 @@ func (i *Instance) originate(k Key, w wanted) {
 	b.tokens = max(0, b.tokens-1)
 	i.seq++
 	delete(i.dirty, k)
-	i.install(r, "")
+	i.install(r, nil)
 	if !l.Tombstone {
 		half := float64(i.cfg.Lifetime / 2)
 		i.db.schedule(i.now.Add(time.Duration(half*(0.75+i.rand.Float64()/2))), timerRefresh, r)
@@ -223,6 +223,7 @@ func (i *Instance) drop(r *record) {
 	i.db.remove(r)
 	delete(i.adopted, r.Key)
 	i.noteChange(r.Key, changed)
+	i.moveTopology(r.Key, r, nil)
 	for _, a := range i.order {
 		delete(a.out.pending, r.Key)
 	}
@@ -266,7 +267,7 @@ func (i *Instance) receiveOwn(a *adjacency, r *record) {
 	case announced:
 		i.dirty[r.Key] = struct{}{}
 	default:
-		i.install(r, a.Remote)
+		i.install(r, a)
 		a.out.settled(r)
 		delete(i.adopted, r.Key)
 		if !r.Tombstone {

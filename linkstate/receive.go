@@ -56,12 +56,13 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 	switch {
 	case have == nil || r.compare(have) > 0:
 		i.understand(r)
-		i.install(r, a.Remote)
+		i.install(r, a)
 		a.out.settled(r)
 	case r.compare(have) < 0:
 		i.enqueue(a, have, urgentAddition) // the newer one goes back
 	default:
 		a.out.settled(r)
+		i.repeated(a, have)
 	}
 }
 

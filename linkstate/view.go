@@ -10,7 +10,7 @@ func (i *Instance) View() *View {
 	v := &View{
 		Node: i.cfg.Node, Role: i.cfg.Role, Incarnation: i.incarnation, Synced: !i.starting,
 		Drain: i.drain, Drained: i.drain != DrainNone && i.settledDrain(),
-		Records: i.db.all(), Digest: i.db.digest(),
+		Records: i.db.all(), Digest: i.db.digest(), Flooding: i.flooding(),
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}
 	for _, a := range i.order {
@@ -18,7 +18,7 @@ func (i *Instance) View() *View {
 		link.Metric = i.metric(a)
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
 			LinkConfig: link, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
-			Alive: a.alive, Resumed: a.resumed, RTT: a.rtt, Since: a.since, DampedUntil: a.flaps.until, Pending: len(a.out.pending),
+			Alive: a.alive, Resumed: a.resumed, RTT: a.rtt, Since: a.since, DampedUntil: a.flaps.until, Pending: len(a.out.pending), Covers: a.covers,
 		})
 	}
 	i.view = v
