@@ -234,7 +234,7 @@ func nothing(coverLink) bool { return false }
 // TestEveryConnectedNodeHearsDespiteAnySingleLoss is the guarantee at covers:
 // every origin, every single node and every single link lost.
 func TestEveryConnectedNodeHearsDespiteAnySingleLoss(t *testing.T) {
-	for m := range meshes(400) {
+	for m := range meshes(100) {
 		g := newTopology(m.records())
 		s := newSpread(newCovers(g))
 		try := func(origin int32, what string, lost func(coverLink) bool) {
