@@ -59,7 +59,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
-		demoCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
+		demoCommand(), benchCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
 		spfCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root

@@ -109,6 +109,13 @@ func (l *Link) Cut(cut bool) {
 	}
 }
 
+// Blackhole lets the link swallow everything and tell nobody, or deliver again.
+func (l *Link) Blackhole(on bool) {
+	for _, r := range l.relays() {
+		r.Blackhole(on)
+	}
+}
+
 // Start starts everything and returns when the Envoys are live; WaitConverged
 // waits for the network to be of use. ctx bounds the start only. Close ends
 // the network; after an error nothing is left running.

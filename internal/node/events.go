@@ -26,6 +26,7 @@ type protocol struct {
 
 func (e protocol) apply(n *Node, now time.Time) {
 	n.metrics.received(e.Event)
+	n.noteStream(now, e.Event)
 	n.instance.Step(now, e.Event)
 	close(e.applied)
 }
@@ -46,6 +47,7 @@ func (n *Node) heard(ev linkstate.Event) {
 type probed measure.Result
 
 func (e probed) apply(n *Node, now time.Time) {
+	n.noteProbe(now, e)
 	n.quality(e.Link).probed(now, measure.Result(e))
 	p := linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT}
 	if e.Cold {
@@ -223,6 +225,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		if p := n.loop.publication; p != nil && p.version == e.Version {
 			n.loop.running = p
 		}
+		n.timeline.note(now, Moment{Step: StepAcked, Version: e.Version})
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())

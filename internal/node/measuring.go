@@ -112,8 +112,10 @@ type quality struct {
 	window measure.Window
 	living bool
 	misses int // in a row
-	said   linkstate.SetQuality
-	saidAt time.Time
+	// What the timeline has of it.
+	noted, answered bool
+	said            linkstate.SetQuality
+	saidAt          time.Time
 }
 
 // deadMisses in a row end a link's life (design §4).

@@ -48,6 +48,7 @@ type Node struct {
 	picture  atomic.Pointer[picture]
 	rows     *lsdbTable
 	metrics  *metrics
+	timeline timeline
 
 	// The edges.
 	listeners listeners
@@ -104,6 +105,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		}
 	}
 	now := time.Now()
+	n.timeline.note(now, Moment{Step: StepStarted})
 	var s saved
 	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
 		return nil, err

@@ -73,8 +73,9 @@ type listener struct {
 func (n *Node) settle(now time.Time) {
 	n.advertise(now)            // granted announcements → PrefixLSAs
 	ready := n.instance.Ready() // what the protocol wants done
-	n.flood(ready)              // records → neighbours, before anything is computed
-	n.collect(ready, now)       // changes → the next computation
+	n.noteChange(now, ready.Changed)
+	n.flood(ready)        // records → neighbours, before anything is computed
+	n.collect(ready, now) // changes → the next computation
 	if !now.Before(n.loop.restless) {
 		change := n.compute(now)                  // LSDB → SPF → RIB
 		changed := n.steer(change) || change != 0 // policies of the SCSC → overlay
@@ -153,7 +154,10 @@ func (n *Node) compute(now time.Time) linkstate.Change {
 		l.run = &computation{began: now, waited: now.Sub(l.since), coalesced: l.turns - 1, first: l.computed == nil}
 		l.run.causes, l.run.omitted = causesOf(l.computed, view, l.touched)
 		begun := time.Now()
-		n.rib, _ = n.engine.Update(view, change, l.touched)
+		last := n.rib
+		if n.rib, _ = n.engine.Update(view, change, l.touched); n.rib != last {
+			n.timeline.note(time.Now(), Moment{Step: StepComputed})
+		}
 		l.run.compute, l.run.run, l.computed = time.Since(begun), n.engine.LastRun(), view
 	}
 	l.pending, l.touched = 0, nil // records without a change were refreshed only
@@ -301,6 +305,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	if pub.version == n.loop.acked {
 		n.loop.running = pub
 	}
+	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
 	return true
 }
 

@@ -1,0 +1,431 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+)
+
+//go:embed eight.yaml
+var eight []byte
+
+// Options says what to run.
+type Options struct {
+	Runs     int    // how often each fault is made
+	Networks int    // over how many networks the runs are spread: each is one cold start
+	Binary   string // the dmsc executable
+	Envoy    envoybin.Binary
+	Keep     string    // folder for files and logs; "" = a temporary one
+	Progress io.Writer // a line per network; nil = none
+}
+
+// The limits of what is waited for; a network that needs longer has failed.
+const (
+	startLimit  = 30 * time.Second
+	faultLimit  = 15 * time.Second
+	look        = 200 * time.Millisecond // how often a network at work is asked whether it rests
+	quiet       = 400 * time.Millisecond // without a new moment anywhere is rest
+	secondEvent = time.Second            // after the first
+)
+
+// Convergence starts networks, breaks and heals them, and returns the figures.
+// The error says what did not converge; what was measured until then is in the
+// result all the same. Nothing is left running.
+func Convergence(ctx context.Context, o Options) (*Result, error) {
+	r := newResult()
+	dir := o.Keep
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
+			return r, err
+		}
+		defer os.RemoveAll(dir)
+	}
+	networks := min(max(o.Networks, 1), max(o.Runs, 1))
+	for i := range networks {
+		runs := o.Runs*(i+1)/networks - o.Runs*i/networks
+		if o.Progress != nil {
+			fmt.Fprintf(o.Progress, "network %d of %d: %d runs\n", i+1, networks, runs)
+		}
+		if err := oneNetwork(ctx, o, fmt.Sprintf("%s/%d", dir, i), runs, r); err != nil {
+			return r, fmt.Errorf("network %d of %d: %w", i+1, networks, err)
+		}
+	}
+	return r, nil
+}
+
+func oneNetwork(ctx context.Context, o Options, dir string, runs int, r *Result) (err error) {
+	t, err := topology.Parse("eight.yaml", eight)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	start, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	net, err := lab.Start(start, lab.Options{Topology: t, Dir: dir, Binary: o.Binary, Envoy: o.Envoy})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer func() { err = errors.Join(err, net.Close()) }()
+	b := &bench{net: net, result: r}
+	if err := net.WaitConverged(start); err != nil {
+		return err
+	}
+	if err := b.coldStart(ctx, started); err != nil {
+		return fmt.Errorf("cold start: %w", err)
+	}
+	for i := range runs {
+		if err := b.run(ctx); err != nil {
+			return fmt.Errorf("run %d of %d: %w", i+1, runs, err)
+		}
+	}
+	return nil
+}
+
+// bench breaks one network.
+type bench struct {
+	net    *lab.Network
+	result *Result
+	faults int // made so far
+}
+
+// run makes each fault once, and heals it.
+func (b *bench) run(ctx context.Context) error {
+	const victim = "r3"
+	if err := b.fault(ctx, fault{
+		name: "kill", ends: []dmsc.NodeID{"r2", "r4"}, absent: victim, all: true,
+		make: func() error { return b.net.KillNode(victim) },
+	}); err != nil {
+		return err
+	}
+	if err := b.fault(ctx, fault{
+		name: "return", ends: []dmsc.NodeID{"r2", "r4"}, far: victim, all: true, good: true,
+		make: func() error { return b.net.StartNode(ctx, victim) },
+	}); err != nil {
+		return err
+	}
+	for _, l := range []struct {
+		name string
+		a, b dmsc.NodeID
+		set  func(*lab.Link, bool)
+	}{
+		{"cut", "r3", "r4", (*lab.Link).Cut},
+		{"second cut", "r2", "r3", (*lab.Link).Cut}, // a second after the first was healed
+		{"silent", "r1", "r2", (*lab.Link).Blackhole},
+	} {
+		link := b.net.Link(l.a, l.b)
+		ends := []dmsc.NodeID{l.a, l.b}
+		err := b.fault(ctx, fault{name: l.name, ends: ends, make: func() error { l.set(link, true); return nil }})
+		if err != nil {
+			return err
+		}
+		err = b.fault(ctx, fault{name: "heal after " + l.name, ends: ends, good: true, make: func() error { l.set(link, false); return nil }})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fault is something that happens to the network, good or bad.
+type fault struct {
+	name   string
+	ends   []dmsc.NodeID // who sees it first
+	far    dmsc.NodeID   // the neighbour they see come; "" = each other
+	absent dmsc.NodeID   // who is gone
+	all    bool          // every RIB changes
+	good   bool          // counted from the first good probe
+	make   func() error
+}
+
+// fault makes a fault, waits until the network is at rest and measures it.
+func (b *bench) fault(ctx context.Context, f fault) error {
+	ctx, cancel := context.WithTimeout(ctx, faultLimit)
+	defer cancel()
+	before := b.cpu()
+	began := time.Now()
+	if err := f.make(); err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	lines, err := b.rest(ctx, f, began)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	b.result.add(f.name, measure(f, lines, began.UnixNano()))
+	if err := b.keep(f, lines, began.UnixNano()); err != nil {
+		return err
+	}
+	if !f.good {
+		agents, envoys := b.cpu().since(before)
+		b.result.count(f.name, "CPU of all agents until rest", "ms", float64(agents.Microseconds())/1000)
+		b.result.count(f.name, "CPU of all Envoys until rest", "ms", float64(envoys.Microseconds())/1000)
+		b.result.count(f.name, "publications per node", "", float64(publications(lines, began.UnixNano()))/float64(len(lines)))
+	}
+	// The next fault comes a second after this one, at the earliest.
+	select {
+	case <-time.After(time.Until(began.Add(secondEvent))):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// timelines are the moments of each node, oldest first.
+type timelines map[dmsc.NodeID][]node.Moment
+
+// rest waits until the network has drawn every conclusion and nothing moves.
+func (b *bench) rest(ctx context.Context, f fault, began time.Time) (timelines, error) {
+	var last error
+	for {
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return nil, errors.Join(errors.New("the network does not converge"), last, context.Cause(ctx))
+		}
+		lines, err := b.timelines(ctx, f.absent)
+		if err != nil {
+			return nil, err
+		}
+		if last = settled(f, lines, began.UnixNano(), time.Now().UnixNano()); last == nil {
+			return lines, nil
+		}
+	}
+}
+
+func (b *bench) timelines(ctx context.Context, absent dmsc.NodeID) (timelines, error) {
+	lines := timelines{}
+	for _, id := range b.net.IDs() {
+		if id == absent {
+			continue
+		}
+		var l []node.Moment
+		if err := lab.Get(ctx, b.net.Node(id).Agent.Health, "/api/v1/timeline", &l); err != nil {
+			return nil, fmt.Errorf("%s does not answer: %w", id, err)
+		}
+		lines[id] = l
+	}
+	return lines, nil
+}
+
+// settled tells what of a fault is still to come.
+func settled(f fault, lines timelines, began, now int64) error {
+	var changed []dmsc.NodeID
+	for id, l := range lines {
+		if n := len(l); n > 0 && now-l[n-1].UnixNano < int64(quiet) {
+			return fmt.Errorf("%s: still at work", id)
+		}
+		computed, _ := lastComputed(l, began)
+		if computed > 0 {
+			changed = append(changed, id)
+		}
+		if _, acked := acknowledged(l, began); !acked {
+			return fmt.Errorf("%s: its Envoy has not taken the last configuration", id)
+		}
+	}
+	for _, id := range f.ends {
+		if !slices.Contains(changed, id) {
+			return fmt.Errorf("%s: has not noticed", id)
+		}
+	}
+	if f.all && len(changed) != len(lines) {
+		slices.Sort(changed)
+		return fmt.Errorf("only %v have noticed", changed)
+	}
+	return nil
+}
+
+// lastComputed is when the last RIB that differs was computed after began; 0 if
+// none was.
+func lastComputed(l []node.Moment, began int64) (at int64, index int) {
+	for i, m := range slices.Backward(l) {
+		if m.UnixNano < began {
+			break
+		}
+		if m.Step == node.StepComputed {
+			return m.UnixNano, i
+		}
+	}
+	return 0, -1
+}
+
+// acknowledged is when Envoy had the configuration that follows from the last
+// RIB, or a newer one: at once, when it had it already.
+func acknowledged(l []node.Moment, began int64) (at int64, ok bool) {
+	at, i := lastComputed(l, began)
+	if i < 0 {
+		return 0, true
+	}
+	acked := ""
+	for _, m := range l[:i] {
+		if m.Step == node.StepAcked {
+			acked = m.Version
+		}
+	}
+	var versions []string
+	for _, m := range l[i:] {
+		switch {
+		case m.Step == node.StepPublished && m.Version == acked:
+			return m.UnixNano, true
+		case m.Step == node.StepPublished:
+			versions = append(versions, m.Version)
+		case m.Step == node.StepAcked && slices.Contains(versions, m.Version):
+			return m.UnixNano, true
+		case m.Step == node.StepAcked:
+			acked = m.Version
+		}
+	}
+	return 0, false
+}
+
+// measure returns how long after from the last node had got to each phase.
+func measure(f fault, lines timelines, began int64) map[Phase]time.Duration {
+	from := began
+	last := map[Phase]int64{}
+	reach := func(p Phase, at int64) { last[p] = max(last[p], at) }
+	first := int64(0)
+	for _, id := range f.ends {
+		about := func(m node.Moment) bool {
+			far, _, _ := strings.Cut(m.Link, "#")
+			return m.UnixNano >= began && (dmsc.NodeID(far) == f.absent || dmsc.NodeID(far) == f.far ||
+				slices.Contains(f.ends, dmsc.NodeID(far)))
+		}
+		down, up, noticed := int64(0), int64(0), int64(0)
+		for _, m := range lines[id] {
+			switch {
+			case m.Step == node.StepStreamDown && about(m) && down == 0:
+				down = m.UnixNano
+			case m.Step == node.StepProbeUp && about(m) && up == 0:
+				up = m.UnixNano
+			case m.Step == node.StepChanged && m.UnixNano >= began && slices.Contains(m.Changed, "topology") && noticed == 0:
+				noticed = m.UnixNano
+			}
+		}
+		if up > 0 && (first == 0 || up < first) {
+			first = up
+		}
+		if down > 0 {
+			reach(Reset, down)
+		}
+		if noticed > 0 {
+			reach(Detected, noticed)
+		}
+	}
+	if f.good && first > 0 {
+		from = first
+	}
+	for _, l := range lines {
+		computed, i := lastComputed(l, began)
+		if i < 0 {
+			continue
+		}
+		reach(Computed, computed)
+		for _, m := range slices.Backward(l[:i]) {
+			if m.Step == node.StepChanged {
+				reach(Flooded, m.UnixNano)
+				break
+			}
+		}
+		for _, m := range l[i:] {
+			if m.Step == node.StepPublished {
+				reach(Published, m.UnixNano)
+				break
+			}
+		}
+		if at, ok := acknowledged(l, began); ok {
+			reach(Acked, at)
+		}
+	}
+	phases := map[Phase]time.Duration{}
+	for p, at := range last {
+		phases[p] = time.Duration(at - from)
+	}
+	return phases
+}
+
+// keep writes what the nodes noted, in one order, beside their logs: a line for
+// each moment, by the time since the fault.
+func (b *bench) keep(f fault, lines timelines, began int64) error {
+	type entry struct {
+		id dmsc.NodeID
+		node.Moment
+	}
+	var all []entry
+	for id, l := range lines {
+		for _, m := range l {
+			if m.UnixNano >= began {
+				all = append(all, entry{id, m})
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y entry) int { return cmp.Or(cmp.Compare(x.UnixNano, y.UnixNano), cmp.Compare(x.id, y.id)) })
+	var text strings.Builder
+	for _, e := range all {
+		fmt.Fprintf(&text, "%9.3f ms  %s  %-11s %s%s%s\n", float64(e.UnixNano-began)/1e6, e.id, e.Step, e.Link, strings.Join(e.Changed, " "), e.Version)
+	}
+	b.faults++
+	name := fmt.Sprintf("%03d-%s.txt", b.faults, strings.ReplaceAll(f.name, " ", "-"))
+	return os.WriteFile(b.net.Path("logs", name), []byte(text.String()), 0o644)
+}
+
+func publications(lines timelines, began int64) (n int) {
+	for _, l := range lines {
+		for _, m := range l {
+			if m.Step == node.StepPublished && m.UnixNano >= began {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// coldStart counts from before the first process was started, SPA and SCSC
+// included, to the moment when every Envoy has every node and prefix.
+func (b *bench) coldStart(ctx context.Context, started time.Time) error {
+	f := fault{name: "cold start", all: true}
+	lines, err := b.rest(ctx, f, started)
+	if err != nil {
+		return err
+	}
+	b.result.add(f.name, measure(f, lines, started.UnixNano()))
+	return nil
+}
+
+// usage is the CPU time of each process of a network.
+type usage struct {
+	agents, envoys map[*lab.Process]time.Duration
+}
+
+func (b *bench) cpu() usage {
+	u := usage{map[*lab.Process]time.Duration{}, map[*lab.Process]time.Duration{}}
+	for _, id := range b.net.IDs() {
+		n := b.net.Node(id)
+		u.agents[n.Agent.Process] = cpuTime(n.Agent.Process)
+		u.envoys[n.Envoy.Process] = cpuTime(n.Envoy.Process)
+	}
+	return u
+}
+
+// since sums what those who live have used since before.
+func (u usage) since(before usage) (agents, envoys time.Duration) {
+	sum := func(now, then map[*lab.Process]time.Duration) (d time.Duration) {
+		for p, used := range now {
+			if used > 0 {
+				d += used - then[p]
+			}
+		}
+		return d
+	}
+	return sum(u.agents, before.agents), sum(u.envoys, before.envoys)
+}
