@@ -87,6 +87,9 @@ func oneNetwork(ctx context.Context, o Options, dir string, runs int, r *Result)
 	if err := b.coldStart(ctx, started); err != nil {
 		return fmt.Errorf("cold start: %w", err)
 	}
+	if err := b.idle(ctx); err != nil {
+		return err
+	}
 	for i := range runs {
 		if err := b.run(ctx); err != nil {
 			return fmt.Errorf("run %d of %d: %w", i+1, runs, err)
@@ -164,14 +167,14 @@ func (b *bench) fault(ctx context.Context, f fault) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}
+	agents, envoys := b.cpu().since(before)
 	b.result.add(f.name, measure(f, lines, began.UnixNano()))
 	if err := b.keep(f, lines, began.UnixNano()); err != nil {
 		return err
 	}
 	if !f.good {
-		agents, envoys := b.cpu().since(before)
-		b.result.count(f.name, "CPU of all agents until rest", "ms", float64(agents.Microseconds())/1000)
-		b.result.count(f.name, "CPU of all Envoys until rest", "ms", float64(envoys.Microseconds())/1000)
+		b.result.count(f.name, "CPU of all agents until rest", "ms", milliseconds(agents))
+		b.result.count(f.name, "CPU of all Envoys until rest", "ms", milliseconds(envoys))
 		b.result.count(f.name, "publications per node", "", float64(publications(lines, began.UnixNano()))/float64(len(lines)))
 	}
 	// The next fault comes a second after this one, at the earliest.
@@ -371,6 +374,7 @@ func (b *bench) keep(f fault, lines timelines, began int64) error {
 	}
 	slices.SortFunc(all, func(x, y entry) int { return cmp.Or(cmp.Compare(x.UnixNano, y.UnixNano), cmp.Compare(x.id, y.id)) })
 	var text strings.Builder
+	fmt.Fprintf(&text, "%s at %s\n", f.name, time.Unix(0, began).UTC().Format(time.RFC3339Nano))
 	for _, e := range all {
 		fmt.Fprintf(&text, "%9.3f ms  %s  %-11s %s%s%s\n", float64(e.UnixNano-began)/1e6, e.id, e.Step, e.Link, strings.Join(e.Changed, " "), e.Version)
 	}
@@ -399,6 +403,21 @@ func (b *bench) coldStart(ctx context.Context, started time.Time) error {
 		return err
 	}
 	b.result.add(f.name, measure(f, lines, started.UnixNano()))
+	return nil
+}
+
+// idle is what the network needs to do nothing: probes, keepalives, reports.
+func (b *bench) idle(ctx context.Context) error {
+	before, began := b.cpu(), time.Now()
+	select {
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	agents, envoys := b.cpu().since(before)
+	took := time.Since(began).Seconds()
+	b.result.count("idle", "CPU of all agents, each second", "ms", 1000*agents.Seconds()/took)
+	b.result.count("idle", "CPU of all Envoys, each second", "ms", 1000*envoys.Seconds()/took)
 	return nil
 }
 

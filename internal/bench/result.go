@@ -71,7 +71,7 @@ func newResult() *Result {
 func (r *Result) add(event string, at map[Phase]time.Duration) {
 	for _, p := range phases {
 		if d, ok := at[p]; ok {
-			r.count(event, string(p), "ms", float64(d.Microseconds())/1000)
+			r.count(event, string(p), "ms", milliseconds(d))
 		}
 	}
 }
@@ -113,6 +113,8 @@ func (r *Result) Figures() []Figure {
 func quantile(sorted []float64, q float64) float64 {
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func round(v float64) float64 { return math.Round(v*10) / 10 }
 

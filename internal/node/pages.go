@@ -30,6 +30,7 @@ func (n *Node) adminConfig() admin.Config {
 			"/api/v1/lookup":      n.lookupPage,
 			"/api/v1/steering":    n.steeringPage,
 			"/api/v1/spf-log":     n.spfLogPage,
+			"/api/v1/timeline":    admin.Whole(func() any { return n.timeline.list() }),
 		},
 	}
 }
