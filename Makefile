@@ -11,7 +11,7 @@ FUZZTIME ?= 30s
 SOAK ?= 10
 
 # Packages that run whole networks and time them: one at a time, alone.
-NETWORKS = /(e2e|internal/demo)$$
+NETWORKS = /(e2e|internal/demo|internal/bench)$$
 
 # Every recipe names the Envoy that scripts/envoy.sh found or unpacked.
 WITH_ENVOY = DMSC_ENVOY="$$(scripts/envoy.sh)"

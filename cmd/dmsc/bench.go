@@ -35,8 +35,8 @@ func benchConvergenceCommand() *cobra.Command {
 			if output != "text" && output != "json" {
 				return exit(exitUsage, fmt.Errorf("output %q is not one of text, json", output))
 			}
-			if o.Runs < 1 || o.Networks < 1 {
-				return exit(exitUsage, errors.New("--runs and --networks are at least 1"))
+			if o.Runs < 1 {
+				return exit(exitUsage, errors.New("--runs is at least 1"))
 			}
 			var err error
 			if o.Envoy, err = envoybin.Find(cmd.Context()); err != nil {
@@ -55,8 +55,7 @@ func benchConvergenceCommand() *cobra.Command {
 			return exit(exitNo, errors.Join(failed, err))
 		},
 	}
-	cmd.Flags().IntVar(&o.Runs, "runs", 10, "how often each fault is made")
-	cmd.Flags().IntVar(&o.Networks, "networks", 2, "over how many networks the runs are spread; each is one cold start")
+	cmd.Flags().IntVar(&o.Runs, "runs", 10, "how many networks are started, in each of which every fault is made once")
 	cmd.Flags().StringVar(&o.Keep, "keep", "", "folder to keep configurations, states and logs in")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd

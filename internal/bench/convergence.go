@@ -24,12 +24,13 @@ var eight []byte
 
 // Options says what to run.
 type Options struct {
-	Runs     int    // how often each fault is made
-	Networks int    // over how many networks the runs are spread: each is one cold start
+	// Runs is how many networks are started, one after the other; each fault is
+	// made once in each (a link that failed again and again would be damped).
+	Runs     int
 	Binary   string // the dmsc executable
 	Envoy    envoybin.Binary
 	Keep     string    // folder for files and logs; "" = a temporary one
-	Progress io.Writer // a line per network; nil = none
+	Progress io.Writer // a line per run; nil = none
 }
 
 // The limits of what is waited for; a network that needs longer has failed.
@@ -54,20 +55,19 @@ func Convergence(ctx context.Context, o Options) (*Result, error) {
 		}
 		defer os.RemoveAll(dir)
 	}
-	networks := min(max(o.Networks, 1), max(o.Runs, 1))
-	for i := range networks {
-		runs := o.Runs*(i+1)/networks - o.Runs*i/networks
+	for i := range o.Runs {
 		if o.Progress != nil {
-			fmt.Fprintf(o.Progress, "network %d of %d: %d runs\n", i+1, networks, runs)
+			fmt.Fprintf(o.Progress, "run %d of %d\n", i+1, o.Runs)
 		}
-		if err := oneNetwork(ctx, o, fmt.Sprintf("%s/%d", dir, i), runs, r); err != nil {
-			return r, fmt.Errorf("network %d of %d: %w", i+1, networks, err)
+		if err := run(ctx, o, fmt.Sprintf("%s/%d", dir, i+1), r); err != nil {
+			return r, fmt.Errorf("run %d of %d: %w", i+1, o.Runs, err)
 		}
 	}
 	return r, nil
 }
 
-func oneNetwork(ctx context.Context, o Options, dir string, runs int, r *Result) (err error) {
+// run starts a network, makes every fault and ends the network.
+func run(ctx context.Context, o Options, dir string, r *Result) (err error) {
 	t, err := topology.Parse("eight.yaml", eight)
 	if err != nil {
 		return err
@@ -81,32 +81,25 @@ func oneNetwork(ctx context.Context, o Options, dir string, runs int, r *Result)
 	}
 	defer func() { err = errors.Join(err, net.Close()) }()
 	b := &bench{net: net, result: r}
-	if err := net.WaitConverged(start); err != nil {
+	if err := b.coldStart(start, started); err != nil {
 		return err
-	}
-	if err := b.coldStart(ctx, started); err != nil {
-		return fmt.Errorf("cold start: %w", err)
 	}
 	if err := b.idle(ctx); err != nil {
 		return err
 	}
-	for i := range runs {
-		if err := b.run(ctx); err != nil {
-			return fmt.Errorf("run %d of %d: %w", i+1, runs, err)
-		}
-	}
-	return nil
+	return b.faults(ctx)
 }
 
 // bench breaks one network.
 type bench struct {
 	net    *lab.Network
 	result *Result
-	faults int // made so far
+	made   int // faults so far
 }
 
-// run makes each fault once, and heals it.
-func (b *bench) run(ctx context.Context) error {
+// faults makes each fault once, and heals it. No link fails more often than it
+// may return promptly.
+func (b *bench) faults(ctx context.Context) error {
 	const victim = "r3"
 	if err := b.fault(ctx, fault{
 		name: "kill", ends: []dmsc.NodeID{"r2", "r4"}, absent: victim, all: true,
@@ -152,6 +145,11 @@ type fault struct {
 	all    bool          // every RIB changes
 	good   bool          // counted from the first good probe
 	make   func() error
+}
+
+// concerns reports whether a node stands at a link that the fault is about.
+func (f fault) concerns(id dmsc.NodeID) bool {
+	return id != "" && (id == f.absent || id == f.far || slices.Contains(f.ends, id))
 }
 
 // fault makes a fault, waits until the network is at rest and measures it.
@@ -297,36 +295,38 @@ func measure(f fault, lines timelines, began int64) map[Phase]time.Duration {
 	from := began
 	last := map[Phase]int64{}
 	reach := func(p Phase, at int64) { last[p] = max(last[p], at) }
-	first := int64(0)
+	answers := map[string]int64{} // of a link, its first good probe at either end
 	for _, id := range f.ends {
-		about := func(m node.Moment) bool {
-			far, _, _ := strings.Cut(m.Link, "#")
-			return m.UnixNano >= began && (dmsc.NodeID(far) == f.absent || dmsc.NodeID(far) == f.far ||
-				slices.Contains(f.ends, dmsc.NodeID(far)))
-		}
-		down, up, noticed := int64(0), int64(0), int64(0)
+		noticed, down := false, false
 		for _, m := range lines[id] {
-			switch {
-			case m.Step == node.StepStreamDown && about(m) && down == 0:
-				down = m.UnixNano
-			case m.Step == node.StepProbeUp && about(m) && up == 0:
-				up = m.UnixNano
-			case m.Step == node.StepChanged && m.UnixNano >= began && slices.Contains(m.Changed, "topology") && noticed == 0:
-				noticed = m.UnixNano
+			far, _, _ := strings.Cut(m.Link, "#")
+			switch about := f.concerns(dmsc.NodeID(far)); {
+			case m.UnixNano < began:
+			case m.Step == node.StepStreamDown && about && !down:
+				down = true
+				reach(Reset, m.UnixNano)
+			case m.Step == node.StepChanged && slices.Contains(m.Changed, "topology") && !noticed:
+				noticed = true
+				reach(Detected, m.UnixNano)
 			}
 		}
-		if up > 0 && (first == 0 || up < first) {
-			first = up
-		}
-		if down > 0 {
-			reach(Reset, down)
-		}
-		if noticed > 0 {
-			reach(Detected, noticed)
-		}
 	}
-	if f.good && first > 0 {
-		from = first
+	if f.good {
+		for id, l := range lines {
+			for _, m := range l {
+				far, _, _ := strings.Cut(m.Link, "#")
+				if m.UnixNano < began || m.Step != node.StepProbeUp || !f.concerns(id) || !f.concerns(dmsc.NodeID(far)) {
+					continue
+				}
+				link := min(string(id), far) + " " + max(string(id), far)
+				if at, known := answers[link]; !known || m.UnixNano < at {
+					answers[link] = m.UnixNano
+				}
+			}
+		}
+		for _, at := range answers {
+			from = max(from, at)
+		}
 	}
 	for _, l := range lines {
 		computed, i := lastComputed(l, began)
@@ -378,8 +378,8 @@ func (b *bench) keep(f fault, lines timelines, began int64) error {
 	for _, e := range all {
 		fmt.Fprintf(&text, "%9.3f ms  %s  %-11s %s%s%s\n", float64(e.UnixNano-began)/1e6, e.id, e.Step, e.Link, strings.Join(e.Changed, " "), e.Version)
 	}
-	b.faults++
-	name := fmt.Sprintf("%03d-%s.txt", b.faults, strings.ReplaceAll(f.name, " ", "-"))
+	b.made++
+	name := fmt.Sprintf("%02d-%s.txt", b.made, strings.ReplaceAll(f.name, " ", "-"))
 	return os.WriteFile(b.net.Path("logs", name), []byte(text.String()), 0o644)
 }
 
@@ -398,12 +398,18 @@ func publications(lines timelines, began int64) (n int) {
 // included, to the moment when every Envoy has every node and prefix.
 func (b *bench) coldStart(ctx context.Context, started time.Time) error {
 	f := fault{name: "cold start", all: true}
+	if _, err := b.rest(ctx, f, started); err != nil {
+		return fmt.Errorf("cold start: %w", err)
+	}
+	if err := b.net.WaitConverged(ctx); err != nil { // all names, and not only quiet
+		return fmt.Errorf("cold start: %w", err)
+	}
 	lines, err := b.rest(ctx, f, started)
 	if err != nil {
-		return err
+		return fmt.Errorf("cold start: %w", err)
 	}
 	b.result.add(f.name, measure(f, lines, started.UnixNano()))
-	return nil
+	return b.keep(f, lines, started.UnixNano())
 }
 
 // idle is what the network needs to do nothing: probes, keepalives, reports.

@@ -47,7 +47,9 @@ func (n *Node) heard(ev linkstate.Event) {
 type probed measure.Result
 
 func (e probed) apply(n *Node, now time.Time) {
-	n.noteProbe(now, e)
+	if n.noteProbe(now, e) && e.OK {
+		n.peers.Redial(e.Link) // its agent is there too, or soon
+	}
 	n.quality(e.Link).probed(now, measure.Result(e))
 	p := linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT}
 	if e.Cold {

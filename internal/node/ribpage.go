@@ -3,6 +3,7 @@ package node
 import (
 	"iter"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,15 @@ type publication struct {
 	rib      *rib.RIB
 	steering []translator.Steering
 	retired  []*rib.Group
+
+	neighbours []translator.Neighbour
+	offer      *offer
+}
+
+// sameInput reports whether both follow from the same, and hence are the same.
+func (p *publication) sameInput(o *publication) bool {
+	return p.rib == o.rib && p.offer == o.offer && slices.Equal(p.retired, o.retired) &&
+		slices.Equal(p.neighbours, o.neighbours) && reflect.DeepEqual(p.steering, o.steering)
 }
 
 // EntryStatus is one name: an item of /api/v1/rib and /api/v1/fib.

@@ -62,11 +62,12 @@ func (t *timeline) list() []Moment {
 	return out
 }
 
-// noteProbe notes a change of what probes say, not each of them.
-func (n *Node) noteProbe(now time.Time, e probed) {
+// noteProbe notes a change of what probes say, not each of them, and reports
+// whether it is one.
+func (n *Node) noteProbe(now time.Time, e probed) (changed bool) {
 	q := n.quality(e.Link)
 	if q.noted && q.answered == e.OK {
-		return
+		return false
 	}
 	q.noted, q.answered = true, e.OK
 	step := StepProbeDown
@@ -74,6 +75,7 @@ func (n *Node) noteProbe(now time.Time, e probed) {
 		step = StepProbeUp
 	}
 	n.timeline.note(now, Moment{Step: step, Link: e.Link.String()})
+	return true
 }
 
 // noteStream notes that a control session came or went.

@@ -75,6 +75,7 @@ type Peers struct {
 	closed   bool
 	wanted   map[target]bool
 	links    map[linkstate.LinkKey]bool
+	waiting  map[target]chan struct{} // to be dialled again, of capacity 1
 	sessions map[linkstate.LinkKey]*session
 }
 
@@ -95,6 +96,7 @@ func New(cfg Config) *Peers {
 		changed:  make(chan struct{}, 1),
 		wanted:   map[target]bool{},
 		links:    map[linkstate.LinkKey]bool{},
+		waiting:  map[target]chan struct{}{},
 		sessions: map[linkstate.LinkKey]*session{},
 	}
 }
@@ -194,6 +196,21 @@ func (p *Peers) Reset(links []linkstate.LinkKey) {
 	for _, key := range links {
 		if s := p.sessions[key]; s != nil {
 			s.end(errReset)
+		}
+	}
+}
+
+// Redial has the link dialled now, if it waits to be dialled again: something
+// else has shown that the far end is back.
+func (p *Peers) Redial(link linkstate.LinkKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t, now := range p.waiting {
+		if t.key == link {
+			select {
+			case now <- struct{}{}:
+			default:
+			}
 		}
 	}
 }

@@ -155,6 +155,43 @@ func TestNothingIsSentBeforeTheHello(t *testing.T) {
 	}
 }
 
+// Something else has shown that the neighbour is back: its first answer to a
+// probe. Without it, a link among many would be dialled seconds later.
+func TestRedialEndsTheWait(t *testing.T) {
+	p := New(Config{})
+	for i := range 5000 { // others that wait, for 10 s each
+		p.waiting[target{address: fmt.Sprint(i)}] = nil
+	}
+	link := target{key: linkstate.LinkKey{Remote: "sr-2", ID: "0"}, address: "127.0.0.1:1"}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.pause(ctx, link, time.Millisecond)
+	}()
+	for waits := false; !waits; { // it is not known when pause has begun
+		p.mu.Lock()
+		waits = p.waiting[link] != nil
+		p.mu.Unlock()
+	}
+	p.Redial(linkstate.LinkKey{Remote: "sr-1", ID: "0"}) // another one
+	select {
+	case <-done:
+		t.Fatal("one of 5000 links is dialled again after a millisecond, or by the word for another one")
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.Redial(link.key)
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Redial did not end the wait")
+	}
+	if p.waiting[link] != nil {
+		t.Error("the link still waits")
+	}
+}
+
 func TestResetDialsAnew(t *testing.T) {
 	for _, resets := range []string{"a", "b"} {
 		t.Run("by "+resets, func(t *testing.T) {

@@ -1,0 +1,71 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// A dead node is told of in as many records as it had neighbours, and each may
+// change the FIB. A storm is another matter.
+func TestAFewChangesAreComputedAtOnceAndAStormInASixthOfTheTime(t *testing.T) {
+	const cost = 4 * time.Millisecond
+	var l loopState
+	start := time.Unix(1000, 0)
+	now, computed, atOnce := start, time.Duration(0), 0
+	for now.Before(start.Add(time.Minute)) { // there is always something to compute
+		if now.Before(l.restless) {
+			now = l.restless
+		} else if now.Equal(start.Add(computed)) {
+			atOnce++
+		}
+		l.spend(now, cost)
+		now = now.Add(cost)
+		computed += cost
+	}
+	if want := computeAhead / (computeShare + 1) / cost; atOnce < int(want) || atOnce > 2*int(want) {
+		t.Errorf("%d changes of %v each were computed without a rest, want about %d", atOnce, cost, want)
+	}
+	if share := computed.Seconds() / 60; share < 0.16 || share > 0.18 {
+		t.Errorf("a storm takes %.3f of the time, want a sixth", share)
+	}
+	// After a rest the next change finds everything paid for.
+	now = now.Add(time.Minute)
+	if now.Before(l.restless) {
+		t.Error("a change after a quiet minute has to wait")
+	}
+}
+
+func TestWhatChangesNoInputOfTheTranslationIsNotTranslated(t *testing.T) {
+	full := func() *publication {
+		nb := translator.Neighbour{Data: "127.0.0.1:1", Up: true}
+		nb.LinkKey = linkstate.LinkKey{Remote: "sr-1", ID: "0"}
+		return &publication{
+			version: "1", rib: &rib.RIB{}, steering: []translator.Steering{{PolicyID: "p"}}, retired: []*rib.Group{{Name: "g"}},
+			neighbours: []translator.Neighbour{nb}, offer: &offer{},
+		}
+	}
+	a := full()
+	b := *a
+	b.steering = full().steering // equal, not the same
+	b.neighbours, b.at, b.version = full().neighbours, time.Now(), ""
+	if !a.sameInput(&b) {
+		t.Error("the same input is translated again")
+	}
+	for name, change := range map[string]func(p *publication){
+		"routes":     func(p *publication) { p.rib = &rib.RIB{} },
+		"steering":   func(p *publication) { p.steering = nil },
+		"retired":    func(p *publication) { p.retired = nil },
+		"neighbours": func(p *publication) { p.neighbours = full().neighbours; p.neighbours[0].Up = false },
+		"pods":       func(p *publication) { p.offer = &offer{} },
+	} {
+		c := *a
+		change(&c)
+		if a.sameInput(&c) {
+			t.Errorf("a change of %s is not translated", name)
+		}
+	}
+}
