@@ -15,8 +15,8 @@ type Phase string
 
 // The phases, in their order.
 const (
-	Reset     Phase = "control stream ended"   // at the last neighbour
-	Detected  Phase = "neighbour taken out"    // or in: at the last end
+	Reset     Phase = "control stream ended" // at the last neighbour
+	Detected  Phase = "noticed at the last end"
 	Flooded   Phase = "record at the farthest" // at the last node whose RIB changes
 	Computed  Phase = "RIB at the farthest"
 	Published Phase = "published at the farthest"
