@@ -1,6 +1,7 @@
 package linkstate
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -44,6 +45,11 @@ func difference(old, new *record) (Change, urgency) {
 		is, _ := is.(*PrefixLSA)
 		return prefixDifference(was, is)
 	case TypeAuth:
+		was, _ := was.(*AuthLSA)
+		is, _ := is.(*AuthLSA)
+		if was != nil && is != nil && bytes.Equal(was.POA, is.POA) {
+			return 0, urgentRefresh
+		}
 		// What is authorized decides which prefixes count.
 		return ChangedPrefixes, urgentAuthorization
 	}

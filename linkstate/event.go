@@ -59,6 +59,9 @@ type (
 	SetLinks struct{ Links []LinkConfig }
 	// SetPrefixes replaces the set of prefixes this node announces.
 	SetPrefixes struct{ Prefixes []Prefix }
+	// SetAuthorizations replaces the authorizations this node floods, by serial.
+	// Give those that new prefixes cite before the prefixes, or in the same turn.
+	SetAuthorizations struct{ Authorizations map[uint32]*AuthLSA }
 	// SetQuality updates the measured values announced for a link.
 	SetQuality struct {
 		Link                LinkKey
@@ -72,15 +75,16 @@ type (
 	SetDrain struct{ Level Drain }
 )
 
-func (StreamUp) isEvent()    {}
-func (StreamDown) isEvent()  {}
-func (Received) isEvent()    {}
-func (Probed) isEvent()      {}
-func (DataPlane) isEvent()   {}
-func (SetLinks) isEvent()    {}
-func (SetPrefixes) isEvent() {}
-func (SetQuality) isEvent()  {}
-func (SetDrain) isEvent()    {}
+func (StreamUp) isEvent()          {}
+func (StreamDown) isEvent()        {}
+func (Received) isEvent()          {}
+func (Probed) isEvent()            {}
+func (DataPlane) isEvent()         {}
+func (SetLinks) isEvent()          {}
+func (SetPrefixes) isEvent()       {}
+func (SetAuthorizations) isEvent() {}
+func (SetQuality) isEvent()        {}
+func (SetDrain) isEvent()          {}
 
 // Message is what two neighbours say to each other (draft §4.1, type 2).
 type Message interface{ isMessage() }

@@ -157,6 +157,8 @@ func (i *Instance) Step(now time.Time, ev Event) {
 		i.onSetLinks(ev)
 	case SetPrefixes:
 		i.onSetPrefixes(ev)
+	case SetAuthorizations:
+		i.onSetAuthorizations(ev)
 	case SetQuality:
 		i.onSetQuality(ev)
 	case SetDrain:

@@ -121,6 +121,23 @@ func (i *Instance) wantPrefixes() {
 	}
 }
 
+func (i *Instance) onSetAuthorizations(ev SetAuthorizations) {
+	for serial, a := range ev.Authorizations {
+		if a == nil || len(a.POA) == 0 || i.cfg.Role == dmsc.RoleObserver {
+			i.alarm(AlarmBadEvent, "authorization %d is empty, or this is an observer: the authorizations stay as they were", serial)
+			return
+		}
+	}
+	for k := range i.wants {
+		if k.Type == TypeAuth && ev.Authorizations[k.Fragment] == nil {
+			i.want(k, nil)
+		}
+	}
+	for serial, a := range ev.Authorizations {
+		i.want(Key{Origin: i.cfg.Node, Type: TypeAuth, Fragment: serial}, &AuthLSA{POA: slices.Clone(a.POA)})
+	}
+}
+
 func (i *Instance) onSetQuality(ev SetQuality) {
 	a := i.links[ev.Link]
 	if a == nil || a.observer || math.IsNaN(ev.Loss) || ev.Loss < 0 || ev.Loss > 1 || ev.Delay < 0 || ev.Jitter < 0 {

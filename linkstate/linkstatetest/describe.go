@@ -74,6 +74,9 @@ func describeBody(l *linkstate.LSA) string {
 		}
 		return strings.Join(names, " ")
 	}
+	if a, ok := l.Content.(*linkstate.AuthLSA); ok {
+		return fmt.Sprintf("authorization of %d bytes", len(a.POA))
+	}
 	return fmt.Sprintf("%d bytes", len(l.Body))
 }
 

@@ -146,6 +146,7 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"node":      (*Scene).doNode,
 	"link":      (*Scene).doLink,
 	"announce":  (*Scene).doAnnounce,
+	"authorize": (*Scene).doAuthorize,
 	"withdraw":  (*Scene).doWithdraw,
 	"replace":   (*Scene).doReplace,
 	"run":       (*Scene).doRun,
@@ -209,6 +210,19 @@ func (s *Scene) doAnnounce(a *arguments, _ *strings.Builder) {
 		ps = append(ps, p)
 	}
 	s.Announce(a.id(0), ps...)
+}
+
+// doAuthorize sets the serials of the authorizations that a node floods.
+//
+// Example: authorize sg-1 7 8
+func (s *Scene) doAuthorize(a *arguments, _ *strings.Builder) {
+	auths := make(map[uint32]*linkstate.AuthLSA)
+	for _, w := range a.words[1:] {
+		serial, err := strconv.ParseUint(w, 10, 32)
+		a.errs = append(a.errs, err)
+		auths[uint32(serial)] = &linkstate.AuthLSA{POA: []byte("poa " + w)}
+	}
+	s.Step(a.id(0), linkstate.SetAuthorizations{Authorizations: auths})
 }
 
 // Example: withdraw sg-1 a/1
