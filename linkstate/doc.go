@@ -35,12 +35,15 @@
 // # Files
 //
 // instance.go has Step, Tick, Ready and Deadline. A turn handles its event and
-// then settles: adjacency.go moves the state machine of each link, startup.go
-// ends the start-up, origination.go brings our records in line, flood.go queues
-// what is new and fills the windows. hello.go and exchange.go are the
-// conversation with one neighbour, database.go the store and the order of
-// records, receive.go and limits.go what is taken from a neighbour,
-// difference.go what a new version means, view.go what readers get.
+// then settles: adjacency.go moves the state machine of each link, damping.go
+// holds a flapping one back, startup.go ends the start-up, drain.go takes a
+// node out of service, delay.go measures a metric, origination.go brings our
+// records in line, flood.go queues what is new and fills the windows. hello.go
+// and exchange.go are the conversation with one neighbour, database.go the
+// store and the order of records, receive.go and limits.go what is taken from a
+// neighbour, difference.go what a new version means and goodnews.go when to
+// compute it, view.go what readers get. docs/link-state.md names each rule of
+// all this and the scene that shows it.
 //
 // # Adjacency
 //
