@@ -2,6 +2,7 @@ package spf_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -124,7 +125,7 @@ func format(g *spf.Graph, t *spf.Tree) string {
 		}
 		var hops []string
 		for _, a := range t.FirstHops(i) {
-			hops = append(hops, fmt.Sprintf("%s#%s", g.ID(a.To), a.ID))
+			hops = append(hops, fmt.Sprintf("%s#%s", g.ID(a.To), g.LinkID(a.Link)))
 		}
 		lines = append(lines, fmt.Sprintf("%s %d via %s\n", g.ID(i), t.Distance(i), strings.Join(hops, " ")))
 	}
@@ -177,6 +178,8 @@ type obviousArc struct {
 	metric   uint64
 }
 
+func (n network) ids() []dmsc.NodeID { return slices.Sorted(maps.Keys(n)) }
+
 func newObvious(net network) obvious {
 	o := obvious{net: net}
 	for _, a := range o.nodes() {
@@ -208,12 +211,7 @@ func (o obvious) metric(a, b dmsc.NodeID, id dmsc.LinkID) (uint64, bool) {
 }
 
 func (o obvious) nodes() []dmsc.NodeID {
-	var ids []dmsc.NodeID
-	for id := range o.net {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	return o.net.ids()
 }
 
 // distances returns the costs from root; passing tells whether the walk has
@@ -400,7 +398,7 @@ func TestManyFirstHops(t *testing.T) {
 func hops(g *spf.Graph, t *spf.Tree, i int32) string {
 	var b strings.Builder
 	for _, a := range t.FirstHops(i) {
-		fmt.Fprintf(&b, "%s#%s ", g.ID(a.To), a.ID)
+		fmt.Fprintf(&b, "%s#%s ", g.ID(a.To), g.LinkID(a.Link))
 	}
 	return b.String()
 }

@@ -8,14 +8,17 @@ import (
 )
 
 // Tree holds the shortest paths from one root. The zero value is ready for
-// Run, which may be called again and again and then reuses its memory.
+// Run; both Run and Update may be called again and again and then reuse its
+// memory.
 type Tree struct {
+	// DistancesOnly makes a Tree without first hops: 4 bytes per node.
+	DistancesOnly bool
+
 	root  int32
 	arcs  []Arc // out of the root
 	dist  []dmsc.Metric
 	hops  []uint64 // per node a set of positions in arcs, words long
 	words int
-	queue radixHeap
 }
 
 // Run computes the shortest paths from root over g as it is now (Dijkstra, with
@@ -25,29 +28,34 @@ type Tree struct {
 // change of g.
 func (t *Tree) Run(g *Graph, root int32) {
 	g.settle()
-	t.root, t.arcs = root, g.nodes[root].arcs
-	t.words = (len(t.arcs) + 63) / 64
+	t.root, t.arcs = root, append(t.arcs[:0], g.hot[root].arcs...)
+	t.words = 0
+	if !t.DistancesOnly {
+		t.words = (len(t.arcs) + 63) / 64
+	}
 	t.dist = resize(t.dist, len(g.nodes))
 	t.hops = resize(t.hops, len(g.nodes)*t.words)
 	for i := range t.dist {
 		t.dist[i] = dmsc.Unreachable
 	}
 	clear(t.hops)
-	t.queue.reset()
+	queue := &g.queue
+	queue.reset()
 
 	t.dist[root] = 0
 	for i, a := range t.arcs {
-		if a.Metric <= t.dist[a.To] {
-			if a.Metric < t.dist[a.To] {
-				t.dist[a.To] = a.Metric
-				clear(t.set(a.To))
-				t.queue.push(item{a.Metric, a.To})
-			}
-			t.set(a.To)[i/64] |= 1 << (i % 64)
+		if a.Metric > t.dist[a.To] {
+			continue
 		}
+		if a.Metric < t.dist[a.To] {
+			t.dist[a.To] = a.Metric
+			clear(t.set(a.To))
+			queue.push(item{a.Metric, a.To})
+		}
+		t.add(a.To, i)
 	}
-	for t.queue.len > 0 {
-		it := t.queue.pop()
+	for queue.len > 0 {
+		it := queue.pop()
 		if it.dist != t.dist[it.node] {
 			continue // reached by a shorter path since it was pushed
 		}
@@ -59,23 +67,20 @@ func (t *Tree) Run(g *Graph, root int32) {
 // predecessor on an equally short path is relaxed before its successor is
 // popped, and the successor's set of first hops is complete by then.
 func (t *Tree) relax(g *Graph, u int32) {
-	n := &g.nodes[u]
+	n := &g.hot[u]
 	through := t.dist[u]
 	if n.lastResort {
 		through = through.Add(dmsc.LastResort)
 	}
-	from := t.set(u)
 	for _, a := range n.arcs {
 		d := through.Add(a.Metric)
 		switch old := t.dist[a.To]; {
 		case d < old:
 			t.dist[a.To] = d
-			copy(t.set(a.To), from)
-			t.queue.push(item{d, a.To})
+			copy(t.set(a.To), t.set(u))
+			g.queue.push(item{d, a.To})
 		case d == old && d != dmsc.Unreachable:
-			for w, bits := range from {
-				t.hops[int(a.To)*t.words+w] |= bits
-			}
+			t.join(a.To, u)
 		}
 	}
 }
@@ -108,6 +113,21 @@ func (t *Tree) FirstHops(n int32) iter.Seq2[int, Arc] {
 // set is the set of first hops of n.
 func (t *Tree) set(n int32) []uint64 {
 	return t.hops[int(n)*t.words : (int(n)+1)*t.words]
+}
+
+// add puts the root's arc at position i into the set of n.
+func (t *Tree) add(n int32, i int) {
+	if t.words > 0 {
+		t.set(n)[i/64] |= 1 << (i % 64)
+	}
+}
+
+// join puts the first hops of from into the set of n.
+func (t *Tree) join(n, from int32) {
+	set := t.set(n)
+	for w, bits := range t.set(from) {
+		set[w] |= bits
+	}
 }
 
 func resize[T any](s []T, n int) []T {

@@ -1,0 +1,54 @@
+package spf
+
+import "github.com/dmsc-mesh/dmsc"
+
+// Changes tells how a Graph came from one state to another, for Tree.Update.
+type Changes struct {
+	arcs []arcChange
+	all  bool // too much to list
+}
+
+// arcChange is an arc that costs something else than before. Unreachable stands
+// for one that is not there.
+type arcChange struct {
+	from, to int32
+	old, new dmsc.Metric
+	// Whether passing through from was, and is, a last resort.
+	wasLast, isLast bool
+}
+
+// Empty reports whether no arc has changed.
+func (c Changes) Empty() bool { return !c.all && len(c.arcs) == 0 }
+
+// Take returns what has happened to the arcs since the last Take. It is valid
+// until the next change of the Graph.
+func (g *Graph) Take() Changes {
+	g.settle()
+	taken := g.log
+	g.log = Changes{arcs: g.log.arcs[:0]}
+	return taken
+}
+
+// record notes the difference between two sorted lists of arcs out of a node.
+// Once there are more than it would pay to repair, none are kept.
+func (g *Graph) record(from int32, old, next []Arc, wasLast, isLast bool) {
+	if g.log.all {
+		return
+	}
+	order := func(a, b *Arc) int { return g.compare(a.To, a.Link, b.To, b.Link) }
+	merge(old, next, order, func(was, is *Arc) {
+		c := arcChange{from: from, old: dmsc.Unreachable, new: dmsc.Unreachable, wasLast: wasLast, isLast: isLast}
+		if was != nil {
+			c.to, c.old = was.To, was.Metric
+		}
+		if is != nil {
+			c.to, c.new = is.To, is.Metric
+		}
+		if c.old != c.new || wasLast != isLast {
+			g.log.arcs = append(g.log.arcs, c)
+		}
+	})
+	if len(g.log.arcs) > worthRepair(len(g.nodes)) {
+		g.log = Changes{arcs: g.log.arcs[:0], all: true}
+	}
+}
