@@ -34,88 +34,106 @@ import (
 // LastResort for those passed, is too long for the first two tests, and only
 // downstream is safe. See uneven.
 
+// reason tells why there is no alternate.
+type reason uint8
+
 // The reasons for having no alternate, the later the closer it was.
 const (
-	noOtherLink = iota
+	noReason reason = iota
+	noOtherLink
 	noneAvailable
 	noneLoopFree
 	noneProtecting
+	tooManyGroups
 )
 
 var noBackup = [...]string{
+	noReason:       "",
 	noOtherLink:    "no other link",
 	noneAvailable:  "other neighbours are held, last resort or cut off",
 	noneLoopFree:   "no other neighbour is loop-free",
 	noneProtecting: "no loop-free neighbour protects the next hop or is downstream",
+	tooManyGroups:  "more groups than the limit",
 }
 
 // candidate is an acceptable alternate.
 type candidate struct {
-	arc      spf.Arc
+	exit     *exit
 	protects bool        // the node E, not only the link to it
 	cost     dmsc.Metric // of the way by this neighbour
 }
 
 func (c *candidate) betterThan(o *candidate) bool {
-	if o == nil || c.protects != o.protects {
-		return o == nil || c.protects
+	if o.exit == nil || c.protects != o.protects {
+		return o.exit == nil || c.protects
 	}
 	return c.cost < o.cost
 }
 
-// alternate returns the best alternate for the owner set at distance dS, whose
-// primary is the arc at a position among the root's, or says why there is none.
-// Best is node-protecting, then cheapest, then first by (node id, link id).
-func (e *Engine) alternate(owners []owner, dS dmsc.Metric, primary int) ([]NextHop, string) {
-	arcs := e.graph.Arcs(e.tree.Root())
-	var best *candidate
-	reason := noOtherLink
-	for i, a := range arcs {
+// alternate returns the exit of the best alternate for the owner set at distance
+// dS, whose primary is the exit at a position, or says why there is none. Best
+// is node-protecting, then cheapest, then first by (node id, link id).
+func (e *Engine) alternate(owners []owner, dS dmsc.Metric, primary int) (*exit, reason) {
+	var best candidate
+	why := noOtherLink
+	if len(e.exits) == 1 {
+		return nil, why
+	}
+	j := judge{
+		Engine: e, owners: owners, via: &e.exits[primary], dS: dS, uneven: e.uneven(owners),
+		throughS: e.through(owners, rootIndex, dS),
+		onlyVia:  len(owners) == 1 && owners[0].node == e.exits[primary].To,
+	}
+	j.throughE = e.through(owners, j.via.To, nearest(j.via.tree, owners))
+	for i := range e.exits {
 		if i == primary {
 			continue
 		}
-		c, why := e.judge(owners, dS, arcs[primary].To, a)
+		c, no := j.candidate(&e.exits[i])
 		switch {
-		case c == nil:
-			reason = max(reason, why)
-		case c.betterThan(best):
+		case c.exit == nil:
+			why = max(why, no)
+		case c.betterThan(&best):
 			best = c
 		}
 	}
-	if best == nil {
-		return nil, noBackup[reason]
-	}
-	return []NextHop{{LinkKey: e.linkKey(best.arc), Weight: 1}}, ""
+	return best.exit, why
 }
 
-// judge tells whether the arc a is an acceptable alternate to the neighbour
-// via, and if not, why.
-func (e *Engine) judge(owners []owner, dS dmsc.Metric, via int32, a spf.Arc) (*candidate, int) {
-	s, n := e.tree.Root(), a.To
-	if slices.Contains(e.held, e.linkKey(a)) || e.graph.LastResort(n) && !owns(owners, n) {
-		return nil, noneAvailable
+// judge is what the candidates for an owner set have in common.
+type judge struct {
+	*Engine
+	owners             []owner
+	via                *exit // to E
+	dS                 dmsc.Metric
+	throughS, throughE dmsc.Metric
+	uneven, onlyVia    bool
+}
+
+// candidate tells whether an exit is an acceptable alternate, and if not, why.
+func (j *judge) candidate(x *exit) (candidate, reason) {
+	n := x.To
+	if x.held || x.lastResort && !owns(j.owners, n) {
+		return candidate{}, noneAvailable
 	}
-	t := e.treeOf(n)
-	dN := nearest(t, owners)
-	if dN == dmsc.Unreachable || e.graph.LastResort(n) && !delivers(owners, n, dN) {
-		return nil, noneAvailable
+	dN := nearest(x.tree, j.owners)
+	if dN == dmsc.Unreachable || x.lastResort && !delivers(j.owners, n, dN) {
+		return candidate{}, noneAvailable
 	}
-	c := &candidate{arc: a, cost: a.Metric.Add(dN)}
-	downstream := dN < dS
-	if e.uneven(owners) {
+	c := candidate{exit: x, cost: x.Metric.Add(dN)}
+	downstream := dN < j.dS
+	if j.uneven {
 		if !downstream {
-			return nil, noneProtecting
+			return candidate{}, noneProtecting
 		}
 		return c, 0
 	}
-	dE := nearest(e.treeOf(via), owners)
-	c.protects = dN < t.Distance(via).Add(e.through(owners, via, dE))
-	onlyOwner := len(owners) == 1 && owners[0].node == via
+	c.protects = dN < x.tree.Distance(j.via.To).Add(j.throughE)
 	switch {
-	case dN >= t.Distance(s).Add(e.through(owners, s, dS)):
-		return nil, noneLoopFree
-	case !c.protects && !downstream && !onlyOwner:
-		return nil, noneProtecting
+	case dN >= x.tree.Distance(rootIndex).Add(j.throughS):
+		return candidate{}, noneLoopFree
+	case !c.protects && !downstream && !j.onlyVia:
+		return candidate{}, noneProtecting
 	}
 	return c, 0
 }

@@ -19,8 +19,8 @@ func TestWeightsThatChangeForEverDoNotFillTheMemory(t *testing.T) {
 		net.prefixes["sr-3"] = []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a"), Weight: 7001}}
 		view := net.view("sr-1")
 		e.Update(view, linkstate.ChangedPrefixes, net.changed(view))
-		if n := e.CachedPaths(); n > 1100 {
-			t.Fatalf("%d cached paths for one name", n)
+		if n := e.OwnerSets(); n > 10 {
+			t.Fatalf("%d owner sets for one name", n)
 		}
 	}
 }

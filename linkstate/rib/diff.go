@@ -11,17 +11,18 @@ type Delta struct {
 	// never change.
 	GroupsAdded, GroupsRemoved []*Group
 
-	added, removed, changed []*Entry
+	from, to                *RIB
+	added, removed, changed []*fact
 }
 
 // Added yields the entries of names that had none before.
-func (d Delta) Added() iter.Seq[*Entry] { return slices.Values(d.added) }
+func (d Delta) Added() iter.Seq[*Entry] { return d.to.entries(d.added) }
 
 // Removed yields the entries, as they were, of names that have none any more.
-func (d Delta) Removed() iter.Seq[*Entry] { return slices.Values(d.removed) }
+func (d Delta) Removed() iter.Seq[*Entry] { return d.from.entries(d.removed) }
 
 // Changed yields the entries that differ, as they are now.
-func (d Delta) Changed() iter.Seq[*Entry] { return slices.Values(d.changed) }
+func (d Delta) Changed() iter.Seq[*Entry] { return d.to.entries(d.changed) }
 
 // Len is the number of entries that came, went or changed.
 func (d Delta) Len() int { return len(d.added) + len(d.removed) + len(d.changed) }
@@ -29,48 +30,50 @@ func (d Delta) Len() int { return len(d.added) + len(d.removed) + len(d.changed)
 // Empty reports whether nothing changed.
 func (d Delta) Empty() bool { return d.Len()+len(d.GroupsAdded)+len(d.GroupsRemoved) == 0 }
 
-// Diff tells how to get from one RIB to another; either may be nil, which is a
-// RIB without entries.
+// Diff tells how to get from one RIB to another, by a look at every entry;
+// either may be nil, which is a RIB without entries.
 func Diff(from, to *RIB) Delta {
-	from, to = orEmpty(from), orEmpty(to)
-	var d Delta
-	merge(from.entries, to.entries, func(en *Entry) string { return en.Prefix.String() }, func(old, new *Entry) {
+	if from == nil {
+		from = NewRIB("")
+	}
+	if to == nil {
+		to = NewRIB("")
+	}
+	d := Delta{from: from, to: to}
+	merge(from.all(), to.all(), func(a, b *fact) int { return a.prefix.Compare(b.prefix) }, func(was, is *fact) {
 		switch {
-		case old == nil:
-			d.added = append(d.added, new)
-		case new == nil:
-			d.removed = append(d.removed, old)
-		case !old.equal(new):
-			d.changed = append(d.changed, new)
+		case was == nil:
+			d.added = append(d.added, is)
+		case is == nil:
+			d.removed = append(d.removed, was)
+		case !from.entry(was).equal(to.entry(is)):
+			d.changed = append(d.changed, is)
 		}
 	})
-	merge(from.Groups, to.Groups, func(g *Group) string { return g.Name }, func(old, new *Group) {
-		switch {
-		case old == nil:
-			d.GroupsAdded = append(d.GroupsAdded, new)
-		case new == nil:
-			d.GroupsRemoved = append(d.GroupsRemoved, old)
-		}
-	})
+	d.diffGroups()
 	return d
 }
 
-func orEmpty(r *RIB) *RIB {
-	if r == nil {
-		return &RIB{}
-	}
-	return r
+func (d *Delta) diffGroups() {
+	merge(d.from.Groups, d.to.Groups, compareName, func(was, is *Group) {
+		switch {
+		case was == nil:
+			d.GroupsAdded = append(d.GroupsAdded, is)
+		case is == nil:
+			d.GroupsRemoved = append(d.GroupsRemoved, was)
+		}
+	})
 }
 
 // merge walks two slices sorted by distinct keys and visits each key once, with
 // nil for the side that lacks it.
-func merge[T any](from, to []*T, key func(*T) string, visit func(old, new *T)) {
+func merge[T any](from, to []*T, order func(a, b *T) int, visit func(was, is *T)) {
 	for len(from) > 0 || len(to) > 0 {
 		switch {
-		case len(to) == 0 || len(from) > 0 && key(from[0]) < key(to[0]):
+		case len(to) == 0 || len(from) > 0 && order(from[0], to[0]) < 0:
 			visit(from[0], nil)
 			from = from[1:]
-		case len(from) == 0 || key(to[0]) < key(from[0]):
+		case len(from) == 0 || order(to[0], from[0]) < 0:
 			visit(nil, to[0])
 			to = to[1:]
 		default:
@@ -93,9 +96,4 @@ func (en *Entry) groupName() string {
 		return ""
 	}
 	return en.Group.Name
-}
-
-// equal compares two RIBs of one node. Groups follow from the entries.
-func equal(r, s *RIB) bool {
-	return r.GroupCap == s.GroupCap && slices.EqualFunc(r.entries, s.entries, (*Entry).equal)
 }

@@ -1,9 +1,6 @@
 package rib
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/spf"
@@ -12,52 +9,33 @@ import (
 // Engine computes one node's RIB again and again and keeps what does not
 // change between two computations. Its results follow from the View alone. It
 // is not safe for concurrent use; the RIBs it returns are.
+//
+// It is a chain of tables, each in a file of its own, and an Update walks along
+// it once: from the changed records to the graph and the claims (topology.go,
+// name.go), on to the owner sets (ownerset.go), their alternates (alternate.go)
+// and groups (groups.go), and to the RIB (table.go). Each step touches only what
+// the step before has moved.
 type Engine struct {
 	root      dmsc.NodeID
 	maxGroups int
-	last      *RIB
+	last      *RIB // as given out
 	lastRun   Run
-
-	// Read from the records, valid until the topology changes.
-	graph *spf.Graph
-	known map[dmsc.NodeID]*linkstate.LSA // the live NodeLSA of each node
-
-	// Follow from the graph.
-	run   int // number of the last SPF
-	tree  spf.Tree
-	near  map[int32]*nearTree
-	nodes []nodeEntry
-
-	// Follow from the graph and the held links.
-	held   []linkstate.LinkKey
-	paths  map[string]*path // by owner set
-	groups map[string]*Group
+	*state
 }
 
-// nearTree is the shortest paths of a neighbour, up to date if run is the
-// Engine's.
-type nearTree struct {
-	spf.Tree
-	run int
-}
+type state struct {
+	topology
+	claims
+	ownerSets
+	groups
+	table
 
-type nodeEntry struct {
-	name  dmsc.ServicePrefix
-	index int32
+	turn    uint32 // number of this Update
+	started int    // ids interned by the first one
 }
 
 // New returns an Engine for the RIBs of one node.
-func New(root dmsc.NodeID) *Engine {
-	return &Engine{
-		root:      root,
-		maxGroups: MaxGroups,
-		graph:     spf.NewGraph(),
-		known:     make(map[dmsc.NodeID]*linkstate.LSA),
-		near:      make(map[int32]*nearTree),
-		paths:     make(map[string]*path),
-		groups:    make(map[string]*Group),
-	}
-}
+func New(root dmsc.NodeID) *Engine { return &Engine{root: root, maxGroups: MaxGroups} }
 
 // Compute returns the RIB of v.Node.
 func Compute(v *linkstate.View) *RIB {
@@ -70,163 +48,77 @@ func Compute(v *linkstate.View) *RIB {
 // the last call: every record that was installed, replaced or removed
 // (linkstate.Ready.Records). The first call needs neither and computes
 // everything.
+//
+// It costs what has changed: without a change of links there is no SPF, and
+// after one only names are looked at whose owners have moved.
 func (e *Engine) Update(v *linkstate.View, ch linkstate.Change, keys []linkstate.Key) (*RIB, Delta) {
-	last := e.last
-	r := e.update(v, ch)
-	if r == last {
-		e.lastRun = Run{}
-		return r, Delta{}
+	first := e.state == nil || e.graph.Interned() > 2*e.started+1024
+	if first { // or the graph mostly remembers ids that are gone
+		e.state = newState(e.root)
+		for l := range v.Records.All() {
+			e.read(l.Key, l)
+		}
+		e.started = e.graph.Interned()
 	}
-	d := Diff(last, r)
-	e.lastRun = Run{Kind: RunFull, Entries: d.Len()}
-	return r, d
+	for _, k := range keys {
+		e.read(k, v.Records.Get(k))
+	}
+	e.turn++
+	e.lastRun = Run{}
+	e.settleTopology(v)
+	e.settleNames()
+	e.settleOwnerSets()
+	e.settleGroups()
+
+	was := e.current
+	is := e.picture()
+	delta := e.collect(was, is)
+	if first {
+		delta = Diff(e.last, is)
+	}
+	if e.last == nil || !delta.Empty() || e.last.GroupCap != is.GroupCap {
+		e.last = is
+	}
+	e.lastRun.Entries = delta.Len()
+	return e.last, delta
 }
 
-func (e *Engine) update(v *linkstate.View, ch linkstate.Change) *RIB {
-	if e.last == nil || ch&linkstate.ChangedTopology != 0 {
-		if e.readTopology(v) || e.last == nil {
-			e.runSPF()
-			e.forgetPaths()
-		}
+func newState(root dmsc.NodeID) *state {
+	s := &state{
+		topology:  newTopology(),
+		claims:    newClaims(),
+		ownerSets: newOwnerSets(),
+		groups:    newGroups(),
+		table:     newTable(root),
 	}
-	if held := heldLinks(v); !slices.Equal(held, e.held) {
-		e.held = held
-		e.forgetPaths()
-	}
-	if e.last != nil && len(e.paths) > 2*e.last.Len()+1024 {
-		e.forgetPaths() // mostly owner sets that are gone, or weighed otherwise
-	}
-	r := e.compute(v)
-	if e.last == nil || !equal(e.last, r) {
-		e.last = r
-	}
-	return e.last
+	s.graph.Index(root) // 0
+	return s
 }
 
-func (e *Engine) forgetPaths() {
-	clear(e.paths)
-	clear(e.groups)
-}
+// rootIndex is the index of the root in the graph: it is interned first.
+const rootIndex = 0
 
-// readTopology brings the graph up to date with the NodeLSAs of v and reports
-// whether that changed it.
-func (e *Engine) readTopology(v *linkstate.View) bool {
-	if e.graph.Len() > 2*len(e.known)+1024 {
-		// Mostly nodes that are gone: their indexes are never given to others.
-		e.graph = spf.NewGraph()
-		clear(e.known)
-		clear(e.near)
+// read takes in one record, nil for one that is gone.
+func (e *Engine) read(k linkstate.Key, l *linkstate.LSA) {
+	if l != nil && l.Tombstone {
+		l = nil
 	}
-	live := make(map[dmsc.NodeID]*linkstate.LSA, len(e.known))
-	for l := range v.Records.All() {
-		if _, ok := l.Content.(*linkstate.NodeLSA); ok && !l.Tombstone {
-			live[l.Origin] = l
+	switch k.Type {
+	case linkstate.TypeNode:
+		var n *linkstate.NodeLSA
+		if l != nil {
+			n, _ = l.Content.(*linkstate.NodeLSA)
 		}
-	}
-	algorithm := prevailing(live)
-	before := e.graph.Len()
-	changed := false
-	for id, l := range live {
-		n := l.Content.(*linkstate.NodeLSA)
-		links := make([]spf.Link, len(n.Links))
-		for i, l := range n.Links {
-			links[i] = spf.Link{To: l.Remote, ID: l.ID, Metric: l.Metric}
+		e.readNode(k.Origin, n)
+	case linkstate.TypePrefix:
+		var p *linkstate.PrefixLSA
+		if l != nil {
+			p, _ = l.Content.(*linkstate.PrefixLSA)
 		}
-		// Metrics of two algorithms do not compare, so who announces another one
-		// than the domain is avoided.
-		lastResort := !n.Transit || n.Algorithm != algorithm
-		changed = e.graph.Set(id, lastResort, links) || changed
+		e.readPrefixes(e.graph.Index(k.Origin), k.Fragment, p)
 	}
-	for id := range e.known {
-		if live[id] == nil {
-			changed = e.graph.Remove(id) || changed
-		}
-	}
-	e.graph.Index(e.root) // though it may not have announced itself yet
-	changed = changed || len(live) != len(e.known) || e.graph.Len() != before
-	e.known = live
-	return changed
-}
-
-// prevailing is the domain's metric algorithm: what most nodes announce, the
-// lower number if equal. It must not be each node's own: two neighbours that
-// take each other for a last resort send requests to and fro, see
-// testdata/algorithms.txt.
-func prevailing(live map[dmsc.NodeID]*linkstate.LSA) linkstate.Algorithm {
-	votes := make(map[linkstate.Algorithm]int)
-	for _, l := range live {
-		votes[l.Content.(*linkstate.NodeLSA).Algorithm]++
-	}
-	var best linkstate.Algorithm
-	for a, n := range votes {
-		if n > votes[best] || n == votes[best] && a < best {
-			best = a
-		}
-	}
-	return best
-}
-
-func (e *Engine) runSPF() {
-	e.run++
-	e.tree.Run(e.graph, e.graph.Index(e.root))
-	e.nodes = e.nodes[:0]
-	for _, id := range slices.Sorted(maps.Keys(e.known)) {
-		i := e.graph.Index(id)
-		if i == e.tree.Root() || !e.tree.Reachable(i) {
-			continue
-		}
-		name, err := dmsc.ParsePrefix("dmsc/node/" + string(id))
-		if err != nil {
-			continue // an id outside the grammar has no name to be asked by
-		}
-		e.nodes = append(e.nodes, nodeEntry{name, i})
-	}
-}
-
-// treeOf returns the shortest paths from a neighbour.
-func (e *Engine) treeOf(node int32) *spf.Tree {
-	t := e.near[node]
-	if t == nil {
-		t = &nearTree{}
-		e.near[node] = t
-	}
-	if t.run != e.run {
-		t.run = e.run
-		t.Run(e.graph, node)
-	}
-	return &t.Tree
 }
 
 func (e *Engine) linkKey(a spf.Arc) linkstate.LinkKey {
-	return linkstate.LinkKey{Remote: e.graph.ID(a.To), ID: a.ID}
-}
-
-// heldLinks are the links to neighbours that restart. After a restart of this
-// node they are not: it has to compute what its Envoy still holds.
-func heldLinks(v *linkstate.View) []linkstate.LinkKey {
-	var held []linkstate.LinkKey
-	for _, a := range v.Adjacencies {
-		if a.State == linkstate.StateHeld && !a.Resumed {
-			held = append(held, a.LinkKey)
-		}
-	}
-	return held
-}
-
-// compute makes the RIB from the records and the paths.
-func (e *Engine) compute(v *linkstate.View) *RIB {
-	r := &RIB{Node: e.root}
-	for _, n := range e.nodes {
-		p := e.path([]owner{{node: n.index, weight: 1}})
-		r.entries = append(r.entries, &Entry{
-			Prefix: n.name, Kind: Node, Distance: p.distance,
-			Egress: p.egress, Group: p.group, NoBackup: p.noBackup,
-		})
-	}
-	for _, claims := range byName(e.claims(v)) {
-		r.entries = append(r.entries, e.route(claims))
-	}
-	slices.SortFunc(r.entries, comparePrefix)
-	r.collectGroups(e.maxGroups)
-	return r
+	return linkstate.LinkKey{Remote: e.graph.ID(a.To), ID: e.graph.LinkID(a.Link)}
 }

@@ -3,5 +3,5 @@ package rib
 // SetMaxGroups lowers the group limit, for small tests of it.
 func (e *Engine) SetMaxGroups(n int) { e.maxGroups = n }
 
-// CachedPaths is how many owner sets the Engine remembers the way to.
-func (e *Engine) CachedPaths() int { return len(e.paths) }
+// OwnerSets is how many owner sets the Engine knows.
+func (e *Engine) OwnerSets() int { return len(e.byKey) }

@@ -1,9 +1,6 @@
 package rib
 
 import (
-	"iter"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -77,40 +74,5 @@ type Entry struct {
 	// Instances of a function that the chosen owners announce, sorted.
 	Instances []dmsc.ServicePrefix
 }
-
-// RIB is the result of one computation; immutable.
-type RIB struct {
-	Node   dmsc.NodeID
-	Groups []*Group // sorted by Name; every group some entry uses
-	// GroupCap: there would be more than MaxGroups groups, and the entries of
-	// the rarest ones share coarser groups, without an alternate.
-	GroupCap bool
-
-	entries []*Entry // sorted by Prefix
-}
-
-// NewRIB returns the RIB of a node with the given entries, each of another
-// prefix, and their groups. It is for tests and tools that know no network.
-func NewRIB(node dmsc.NodeID, entries ...*Entry) *RIB {
-	r := &RIB{Node: node, entries: slices.SortedFunc(slices.Values(entries), comparePrefix)}
-	groups := make(map[string]*Group)
-	for _, en := range entries {
-		if en.Group != nil {
-			groups[en.Group.Name] = en.Group
-		}
-	}
-	r.Groups = slices.SortedFunc(maps.Values(groups), compareName)
-	return r
-}
-
-func comparePrefix(a, b *Entry) int { return a.Prefix.Compare(b.Prefix) }
-
-func compareName(a, b *Group) int { return strings.Compare(a.Name, b.Name) }
-
-// Len is the number of entries.
-func (r *RIB) Len() int { return len(r.entries) }
-
-// All yields the entries, sorted by prefix.
-func (r *RIB) All() iter.Seq[*Entry] { return slices.Values(r.entries) }
 
 func (k Kind) String() string { return [...]string{"announced", "function", "node"}[k] }

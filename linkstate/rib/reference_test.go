@@ -153,7 +153,7 @@ func TestLookupEqualsScan(t *testing.T) {
 					want = en
 				}
 			}
-			if got := table.Lookup(name); got != want {
+			if got := table.Lookup(name); fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Fatalf("seed %d: %q is answered by %v, want %v", seed, name, got, want)
 			}
 		}

@@ -8,13 +8,12 @@ type Changes struct {
 	all  bool // too much to list
 }
 
-// arcChange is an arc that costs something else than before. Unreachable stands
-// for one that is not there.
+// arcChange is an arc that cost something else before: Unreachable if it was
+// not there. What it costs now the Graph knows.
 type arcChange struct {
-	from, to int32
-	old, new dmsc.Metric
-	// Whether passing through from was, and is, a last resort.
-	wasLast, isLast bool
+	from, to   int32
+	metric     dmsc.Metric
+	lastResort bool // passing through from was one
 }
 
 // Empty reports whether no arc has changed.
@@ -37,15 +36,11 @@ func (g *Graph) record(from int32, old, next []Arc, wasLast, isLast bool) {
 	}
 	order := func(a, b *Arc) int { return g.compare(a.To, a.Link, b.To, b.Link) }
 	merge(old, next, order, func(was, is *Arc) {
-		c := arcChange{from: from, old: dmsc.Unreachable, new: dmsc.Unreachable, wasLast: wasLast, isLast: isLast}
-		if was != nil {
-			c.to, c.old = was.To, was.Metric
-		}
-		if is != nil {
-			c.to, c.new = is.To, is.Metric
-		}
-		if c.old != c.new || wasLast != isLast {
-			g.log.arcs = append(g.log.arcs, c)
+		switch {
+		case was == nil:
+			g.log.arcs = append(g.log.arcs, arcChange{from, is.To, dmsc.Unreachable, wasLast})
+		case is == nil || was.Metric != is.Metric || wasLast != isLast:
+			g.log.arcs = append(g.log.arcs, arcChange{from, was.To, was.Metric, wasLast})
 		}
 	})
 	if len(g.log.arcs) > worthRepair(len(g.nodes)) {

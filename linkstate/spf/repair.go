@@ -22,7 +22,7 @@ import (
 //     old distance, keeps that as an upper bound; otherwise it has lost, and the
 //     heads of its tight arcs become suspects.
 //  2. gain: Dijkstra over what may have a new distance. Those that have lost
-//     start from the best arc out of the rest, heads of cheaper arcs from those;
+//     start from the best arc out of the rest, heads of changed arcs from theirs;
 //     everything else holds a length that some path still has, so that
 //     distances are right when the queue is empty.
 //  3. rejoin: the first hops of a node are the union over the tight arcs that
@@ -105,7 +105,7 @@ func (r *repair) cost(from int32, m dmsc.Metric, lastResort bool) dmsc.Metric {
 }
 
 func (r *repair) wasTight(c arcChange) bool {
-	d := r.t.dist[c.from].Add(r.cost(c.from, c.old, c.wasLast))
+	d := r.t.dist[c.from].Add(r.cost(c.from, c.metric, c.lastResort))
 	return d == r.t.dist[c.to] && d != dmsc.Unreachable
 }
 
@@ -172,14 +172,6 @@ func (r *repair) note(n int32) bool {
 func (r *repair) gain(changed []arcChange) bool {
 	dist := r.t.dist
 	r.queue.reset()
-	for _, f := range r.logs {
-		for _, a := range r.g.hot[f.node].arcs {
-			dist[f.node] = min(dist[f.node], r.reach(a))
-		}
-		if d := dist[f.node]; d != dmsc.Unreachable {
-			r.queue.push(item{d, f.node})
-		}
-	}
 	better := func(n int32, d dmsc.Metric) bool {
 		if d >= dist[n] {
 			return true
@@ -189,8 +181,20 @@ func (r *repair) gain(changed []arcChange) bool {
 		r.queue.push(item{d, n})
 		return ok
 	}
+	enter := func(n int32) bool {
+		d := dist[n]
+		for _, a := range r.g.hot[n].arcs {
+			d = min(d, r.reach(a))
+		}
+		return better(n, d)
+	}
+	for _, f := range r.logs { // so far only those that have lost
+		if !enter(f.node) {
+			return false
+		}
+	}
 	for _, c := range changed {
-		if !better(c.to, dist[c.from].Add(r.cost(c.from, c.new, c.isLast))) {
+		if c.to != r.t.root && !enter(c.to) {
 			return false
 		}
 	}

@@ -18,10 +18,11 @@ import (
 // Update does that.
 func (t *Tree) Update(g *Graph, c Changes) (moved []int32, full bool) {
 	g.moved = g.moved[:0]
-	if !c.all && !t.rearranged(c) {
+	arcs := g.hot[t.root].arcs
+	if !c.all && (t.DistancesOnly || slices.EqualFunc(t.arcs, arcs, identical)) {
 		t.dist = extend(t.dist, len(g.nodes), dmsc.Unreachable)
 		t.hops = extend(t.hops, len(g.nodes)*t.words, 0)
-		t.arcs = append(t.arcs[:0], g.hot[t.root].arcs...)
+		t.arcs = append(t.arcs[:0], arcs...)
 		r := repair{t: t, g: g, scratch: &g.scratch}
 		if r.run(c.arcs) {
 			return g.moved, false
@@ -31,12 +32,7 @@ func (t *Tree) Update(g *Graph, c Changes) (moved []int32, full bool) {
 	return g.moved, true
 }
 
-// rearranged reports whether the root has gained or lost an arc.
-func (t *Tree) rearranged(c Changes) bool {
-	return !t.DistancesOnly && slices.ContainsFunc(c.arcs, func(a arcChange) bool {
-		return a.from == t.root && (a.old == dmsc.Unreachable) != (a.new == dmsc.Unreachable)
-	})
-}
+func identical(a, b Arc) bool { return a.To == b.To && a.Link == b.Link }
 
 // rerun is Run from the same root, and a comparison.
 func (t *Tree) rerun(g *Graph) {
@@ -60,7 +56,6 @@ func (t *Tree) rerun(g *Graph) {
 // renumbering returns a function that compares a set of first hops by their
 // positions in former, the arcs of the root before, with one of now.
 func (t *Tree) renumbering(former []Arc) func(was, is []uint64) bool {
-	identical := func(a, b Arc) bool { return a.To == b.To && a.Link == b.Link }
 	if slices.EqualFunc(former, t.arcs, identical) {
 		return slices.Equal[[]uint64]
 	}
