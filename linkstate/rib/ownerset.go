@@ -36,8 +36,8 @@ type ownerSet struct {
 	group    *groupUse // nil if local
 	why      reason    // no alternate
 
-	queued  uint32 // turn in which it was put into todo
-	route   *route // as written
+	queued uint32 // turn in which it was put into todo
+	route  *route // as written
 }
 
 // owner is a node of an owner set.
