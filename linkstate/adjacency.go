@@ -18,6 +18,10 @@ type adjacency struct {
 	state    AdjacencyState
 	since    time.Time
 
+	touched bool      // by this turn
+	due     time.Time // see Instance.due; place is that in the heap
+	place   int
+
 	// The control session, anew with each stream.
 	stream      bool
 	session     uint64 // our number of it
@@ -52,6 +56,7 @@ type adjacency struct {
 	misses   int
 	verify   bool // the stream has ended: the next probe decides alone
 	rtt      time.Duration
+	shown    time.Duration // rtt in the last View
 	holdEnds time.Time
 	degraded bool // held, and the topology has changed meanwhile
 	resumed  bool // held, because we have restarted and not the far end
@@ -140,6 +145,7 @@ func (i *Instance) setState(a *adjacency, s AdjacencyState) {
 		a.degraded, a.resumed = false, false
 	}
 	a.state, a.since = s, i.now
+	i.touch(a)
 	if s == StateSynced && !a.alive {
 		i.probe(a)
 	}
@@ -182,6 +188,7 @@ func (i *Instance) onStreamUp(ev StreamUp) {
 		i.endSession(a)
 		i.advance(a)
 	}
+	i.touch(a)
 	a.stream = true
 	a.session = i.rand.Uint64() | 1 // never 0, which says "none"
 	a.keepaliveAt = i.now.Add(keepalive)
@@ -218,6 +225,7 @@ func (i *Instance) endSession(a *adjacency) {
 	a.ahead = make(map[uint64]struct{})
 	a.refused = make(map[Key]stub)
 	a.out = newOutbox()
+	i.touch(a)
 }
 
 // reset closes the control stream of a neighbour that is not what it should be.
@@ -243,7 +251,9 @@ func (i *Instance) onProbed(ev Probed) {
 		i.alarm(AlarmUnexpectedProbe, "the probe of %s was answered by %q: the address of the link leads to another node", a, ev.Peer)
 		ok = false
 	}
+	i.touch(a)
 	a.probed = true
+	was := a.alive
 	switch {
 	case ok:
 		a.alive, a.misses = true, 0
@@ -262,7 +272,8 @@ func (i *Instance) onProbed(ev Probed) {
 		}
 	}
 	a.verify = false
-	i.stale = true
+	// A picture of a thousand adjacencies is not made anew for a round trip time.
+	i.stale = i.stale || a.alive != was || (a.rtt-a.shown).Abs() > a.shown/8
 }
 
 // died is the end of a data path: a fresh probe has to prove the next one.
@@ -277,6 +288,7 @@ func (i *Instance) onDataPlane(ev DataPlane) {
 		return
 	}
 	i.dataPlane = ev.Up
+	i.touchAll()
 	for _, a := range i.order {
 		a.died()
 		if a.stream {
@@ -306,6 +318,8 @@ func (i *Instance) addLink(a *adjacency) {
 func (i *Instance) dropLink(a *adjacency) {
 	i.setState(a, StateDown)
 	delete(i.links, a.LinkKey)
+	i.dues.set(a, time.Time{})
+	a.touched = false
 	n, _ := slices.BinarySearchFunc(i.order, a.LinkKey, compareLink)
 	i.order = slices.Delete(i.order, n, n+1)
 	i.neighbourChanged()

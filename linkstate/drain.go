@@ -45,6 +45,7 @@ func (i *Instance) onSetDrain(ev SetDrain) {
 		return
 	}
 	i.drain, i.nodeDirty, i.stale = ev.Level, true, true
+	i.touchAll()
 	i.wantPrefixes()
 }
 

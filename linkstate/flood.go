@@ -207,6 +207,7 @@ func (i *Instance) enqueue(a *adjacency, r *record, u urgency) {
 		return
 	}
 	a.out.add(r, u)
+	i.touch(a)
 	i.stale = true
 }
 
@@ -234,7 +235,7 @@ func (i *Instance) flood() {
 // pump hands acknowledgements and as many LSUpdates as the windows allow to
 // Ready.
 func (i *Instance) pump() {
-	for _, a := range i.order {
+	for a := range i.eachTouched() {
 		if a.ackDue {
 			a.ackDue = false
 			i.send(a, &LSAck{Seq: a.received})

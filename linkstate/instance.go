@@ -36,6 +36,9 @@ type Instance struct {
 	links map[LinkKey]*adjacency
 	order []*adjacency
 
+	touched []*adjacency // by this turn
+	dues    dues         // what Tick has to look at
+
 	// The records: everyone's, and how ours should be.
 	db      database
 	wants   map[Key]wanted
@@ -172,6 +175,7 @@ func (i *Instance) onReceived(ev Received) {
 	if a == nil || !a.stream {
 		return // the rest of a stream that has ended
 	}
+	i.touch(a)
 	switch m := ev.Message.(type) {
 	case *Hello:
 		if m != nil {
@@ -198,7 +202,8 @@ func (i *Instance) Tick(now time.Time) {
 	i.ticked = true
 	i.age()
 	i.raiseLate()
-	for _, a := range i.order {
+	i.touchDue()
+	for a := range i.eachTouched() {
 		i.converse(a)
 	}
 	i.reduceFlooding()
@@ -223,7 +228,7 @@ const clockSet = 10 * time.Second
 // settle draws the conclusions of a turn, in the order that failures need:
 // links first, then our own records, then flooding.
 func (i *Instance) settle() {
-	for _, a := range i.order {
+	for a := range i.eachTouched() {
 		i.exchanged(a)
 		i.advance(a)
 	}
@@ -234,6 +239,7 @@ func (i *Instance) settle() {
 	i.flood()
 	i.pump()
 	i.tellGoodNews()
+	i.untouch()
 }
 
 // Deadline returns when Tick next has something to do; the zero time is never.
@@ -258,20 +264,8 @@ func (i *Instance) Deadline() time.Time {
 	if ends := i.startUpEnds(); i.starting && i.now.Before(ends) {
 		consider(ends)
 	}
-	for _, a := range i.order {
-		if a.stream {
-			consider(a.keepaliveAt)
-			if a.phase() < StateSynced {
-				consider(a.greetAt)
-			}
-		}
-		if len(a.out.sent) > 0 {
-			consider(a.out.resend)
-		}
-		if a.state == StateHeld {
-			consider(a.holdEnds)
-		}
-		consider(a.flaps.until)
+	if len(i.dues) > 0 {
+		consider(i.dues[0].due)
 	}
 	return first
 }

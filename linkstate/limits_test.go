@@ -503,3 +503,81 @@ func TestTwoNodesOfOneNameFarApartAreAlarmedAndBounded(t *testing.T) {
 		t.Errorf("%d records are sent after one of the twins has gone", w.sent)
 	}
 }
+
+// crowd is an Instance with n synchronized neighbours, and their links.
+func crowd(t testing.TB, n int) (*Instance, []LinkKey) {
+	inst, err := New(Config{Node: "hub", Domain: "test", Role: dmsc.RoleSR, Transit: true, Incarnation: 1, Encode: func(c Content) []byte {
+		b, _ := json.Marshal(c)
+		return b
+	}}, dawn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var links []LinkConfig
+	var keys []LinkKey
+	for n := range n {
+		k := LinkKey{dmsc.NodeID(fmt.Sprintf("n%04d", n)), "0"}
+		keys = append(keys, k)
+		links = append(links, LinkConfig{LinkKey: k, Metric: 10})
+	}
+	inst.Step(dawn, SetLinks{links})
+	for _, k := range keys {
+		inst.Step(dawn, StreamUp{Link: k})
+		inst.Step(dawn, Received{k, &Hello{Domain: "test", Node: k.Remote, Link: "0", Role: dmsc.RoleSR, Session: 7, Seen: inst.links[k].session, Incarnation: 1, DataPlane: true}})
+		inst.Step(dawn, Received{k, &Digest{Sums: make([]uint64, Ranges), Synced: true}})
+		inst.Step(dawn, Probed{Link: k, OK: true, Peer: k.Remote, RTT: time.Millisecond})
+	}
+	for at := range 10 {
+		inst.Tick(dawn.Add(time.Duration(at) * time.Second))
+		for _, k := range keys {
+			inst.Step(inst.now, Received{k, &LSAck{inst.links[k].out.seq}})
+		}
+	}
+	inst.Ready()
+	for _, a := range inst.View().Adjacencies {
+		if a.State != StateFull || a.Pending != 0 {
+			t.Fatalf("%s is %s with %d pending", a.LinkKey, a.State, a.Pending)
+		}
+	}
+	return inst, keys
+}
+
+// BenchmarkStepByNeighbours is what one event of one neighbour costs in a node
+// with many: a probe's answer, with the Deadline its loop asks for.
+func BenchmarkStepByNeighbours(b *testing.B) {
+	for _, n := range []int{1, 100, 500, 1000} {
+		inst, keys := crowd(b, n)
+		now := inst.now
+		b.Run(fmt.Sprintf("probe/%d", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				k := keys[i%n]
+				inst.Step(now, Probed{Link: k, OK: true, Peer: k.Remote, RTT: time.Millisecond})
+				inst.Ready()
+				inst.Deadline()
+			}
+		})
+		b.Run(fmt.Sprintf("hello/%d", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				k := keys[i%n]
+				inst.Step(now, Received{k, &Hello{Domain: "test", Node: k.Remote, Link: "0", Role: dmsc.RoleSR, Session: 7, Seen: inst.links[k].session, Incarnation: 1, DataPlane: true}})
+				inst.Ready()
+				inst.Deadline()
+			}
+		})
+		b.Run(fmt.Sprintf("tick/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				inst.Tick(now)
+				inst.Ready()
+				inst.Deadline()
+			}
+		})
+		b.Run(fmt.Sprintf("view/%d", n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				k := keys[i%n]
+				inst.Step(now, Probed{Link: k, OK: true, Peer: k.Remote, RTT: time.Millisecond})
+				inst.Ready()
+				inst.View()
+			}
+		})
+	}
+}

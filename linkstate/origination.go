@@ -242,7 +242,10 @@ func (i *Instance) drop(r *record) {
 	i.noteChange(r.Key, changed)
 	i.moveTopology(r.Key, r, nil)
 	for _, a := range i.order {
-		delete(a.out.pending, r.Key)
+		if _, ok := a.out.pending[r.Key]; ok {
+			delete(a.out.pending, r.Key)
+			i.touch(a)
+		}
 	}
 }
 

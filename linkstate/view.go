@@ -14,6 +14,7 @@ func (i *Instance) View() *View {
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}
 	for _, a := range i.order {
+		a.shown = a.rtt
 		link := a.LinkConfig
 		link.Metric = i.metric(a)
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
