@@ -100,10 +100,13 @@ func (c *chaos) fatalf(format string, args ...any) {
 	c.t.Fatalf("DMSC_SEED=%d at %s: %s", c.seed, c.net.Now().Sub(linkstatetest.Epoch), fmt.Sprintf(format, args...))
 }
 
-// watch checks after every turn that no agent has gone back to an older version
-// of a record, in particular to one older than a tombstone, before its end of
-// life.
+// watch checks after every turn that it has looked at every adjacency that it
+// concerned, and that no agent has gone back to an older version of a record, in
+// particular to one older than a tombstone, before its end of life.
 func (c *chaos) watch(id dmsc.NodeID, rd linkstate.Ready) {
+	if why := c.net.Instance(id).Unfinished(); why != "" {
+		c.fatalf("%s: %s", id, why)
+	}
 	if len(rd.Records) == 0 {
 		return
 	}

@@ -19,9 +19,13 @@ var link = linkstate.LinkKey{Remote: "sr-1", ID: "0"}
 
 func start(t testing.TB, links ...linkstate.LinkKey) *linkstate.Instance {
 	t.Helper()
-	inst, err := linkstate.New(linkstate.Config{
-		Node: "sg-1", Domain: "test", Role: dmsc.RoleSG, Incarnation: 1, Encode: linkstatetest.Encode,
-	}, linkstatetest.Epoch)
+	return startWith(t, linkstate.Config{}, links...)
+}
+
+func startWith(t testing.TB, cfg linkstate.Config, links ...linkstate.LinkKey) *linkstate.Instance {
+	t.Helper()
+	cfg.Node, cfg.Domain, cfg.Role, cfg.Incarnation, cfg.Encode = "sg-1", "test", dmsc.RoleSG, 1, linkstatetest.Encode
+	inst, err := linkstate.New(cfg, linkstatetest.Epoch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,14 +263,16 @@ func TestSameEventsGiveTheSameOutput(t *testing.T) {
 	}
 }
 
-// FuzzStep feeds an Instance events that make no sense: it must not panic, and
-// its Deadline must not stand still.
+// FuzzStep feeds an Instance events that make no sense: it must not panic, its
+// Deadline must not stand still, and neither its database nor a pending set nor
+// the alarms of a turn may grow beyond their bounds.
 func FuzzStep(f *testing.F) {
 	for n := range 8 {
 		f.Add(bytes.Repeat([]byte{byte(n * 37), byte(n), 0x5a, byte(255 - n)}, 60))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		inst := start(t, link, linkstate.LinkKey{Remote: "sr-2", ID: "0"})
+		const most = 20 // records of others
+		inst := startWith(t, linkstate.Config{MaxRecords: most}, link, linkstate.LinkKey{Remote: "sr-2", ID: "0"}, linkstate.LinkKey{Remote: "sr-2", ID: "1"})
 		now := linkstatetest.Epoch
 		g := &gibberish{data: data}
 		var session uint64
@@ -281,7 +287,21 @@ func FuzzStep(f *testing.F) {
 					session = h.Session
 				}
 			}
-			inst.View()
+			v := inst.View()
+			if n := v.Records.Len(); n > most+1+linkstate.Buckets {
+				t.Fatalf("%d records", n)
+			}
+			for _, a := range v.Adjacencies {
+				if a.Pending > v.Records.Len() {
+					t.Fatalf("%s: %d of %d records are pending", a.LinkKey, a.Pending, v.Records.Len())
+				}
+			}
+			if len(rd.Alarms) > 100 {
+				t.Fatalf("%d alarms in one turn", len(rd.Alarms))
+			}
+			if why := inst.Unfinished(); why != "" {
+				t.Fatal(why)
+			}
 			now = now.Add(time.Duration(g.byte()) * time.Duration(g.byte()) * time.Millisecond)
 			for range 50 { // Tick as a driver would, at its Deadline
 				at := inst.Deadline()
@@ -297,6 +317,8 @@ func FuzzStep(f *testing.F) {
 		}
 	})
 }
+
+var tooLarge = make([]byte, linkstate.MaxBody+1)
 
 // gibberish turns bytes into events.
 type gibberish struct{ data []byte }
@@ -374,7 +396,16 @@ func (g *gibberish) message(now time.Time, session uint64) linkstate.Message {
 			Order:    linkstate.Order{Incarnation: g.word(), Seq: g.word()},
 			NotAfter: now.Add(time.Duration(int8(g.byte())) * time.Minute), Tombstone: g.byte()%4 == 0,
 		}
-		switch g.byte() % 6 {
+		if g.byte()%4 == 0 {
+			l.Origin = dmsc.NodeID(fmt.Sprintf("x%d", g.byte()))
+		}
+		switch g.byte() % 9 {
+		case 6:
+			l.NotAfter = time.Unix(int64(g.word()), 0)
+		case 7:
+			l.Body = tooLarge
+		case 8:
+			l.Fragment, l.Seq, l.Incarnation = math.MaxUint32, math.MaxUint64, linkstate.MaxIncarnation-1
 		case 0:
 			l.Content = &linkstate.NodeLSA{Links: []linkstate.Link{{Remote: g.node(), ID: "0", Metric: dmsc.Metric(g.word())}}}
 		case 1:
