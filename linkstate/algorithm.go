@@ -1,7 +1,9 @@
 package linkstate
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -53,6 +55,29 @@ func (a Algorithm) MarshalText() ([]byte, error) { return []byte(a.String()), ni
 func (a *Algorithm) UnmarshalText(b []byte) (err error) {
 	*a, err = ParseAlgorithm(string(b))
 	return err
+}
+
+// Prevailing returns the metric algorithm of a domain, which is what most nodes
+// announce; of equally many the lower number, then the lower tags (docs/adr/0005).
+func Prevailing(nodes iter.Seq[*NodeLSA]) (Algorithm, []string) {
+	type choice struct {
+		algorithm Algorithm
+		avoid     string
+	}
+	votes := make(map[choice]int)
+	tags := make(map[choice][]string)
+	var best choice
+	for n := range nodes {
+		c := choice{n.Algorithm, strings.Join(n.Avoid, "\x00")}
+		votes[c]++
+		tags[c] = n.Avoid
+	}
+	for c, n := range votes {
+		if cmp.Or(cmp.Compare(n, votes[best]), cmp.Compare(best.algorithm, c.algorithm), cmp.Compare(best.avoid, c.avoid)) > 0 {
+			best = c
+		}
+	}
+	return best.algorithm, tags[best]
 }
 
 // compareAlgorithms says so when a node does not compute as we do.

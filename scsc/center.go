@@ -15,8 +15,7 @@ import (
 // Config configures a Center. Zero durations take the defaults named.
 type Config struct {
 	// Term of this start; higher than that of any earlier one.
-	Term      uint64
-	Algorithm linkstate.Algorithm // of the domain
+	Term uint64
 	// TTL of the policies at the nodes without a heartbeat; 10 min.
 	TTL time.Duration
 	// Heartbeat repeats the sets; TTL/3.
@@ -109,7 +108,7 @@ type Event struct {
 func NewCenter(cfg Config) *Center {
 	return &Center{
 		cfg:      cfg.withDefaults(),
-		net:      newNetwork(linkstate.Records{}, cfg.Algorithm),
+		net:      newNetwork(linkstate.Records{}),
 		reports:  make(reports),
 		peers:    make(map[dmsc.NodeID]*peer),
 		trackers: make(map[trackerKey]*tracker),
@@ -121,7 +120,7 @@ func NewCenter(cfg Config) *Center {
 // LSDB takes in the link-state database as an observer sees it. A pin whose
 // path it no longer supports is replaced in the next Tick.
 func (c *Center) LSDB(view *linkstate.View) {
-	c.net = newNetwork(view.Records, c.cfg.Algorithm)
+	c.net = newNetwork(view.Records)
 	c.changed = true
 }
 

@@ -94,8 +94,7 @@ func (c *Center) delayTree(now time.Time, ingress dmsc.NodeID, avoid unfit) (*sp
 func (c *Center) delayGraph(now time.Time, avoid unfit) *spf.Graph {
 	g := spf.NewGraph()
 	for id, n := range c.net.nodes {
-		lastResort := !n.Transit || n.Algorithm != c.cfg.Algorithm
-		g.Set(id, lastResort, declared(n, func(l linkstate.Link) dmsc.Metric {
+		g.Set(id, c.net.lastResort(n), c.net.declared(n, func(l linkstate.Link) dmsc.Metric {
 			q, _, known := c.reports.link(now, c.cfg.Stale, id, linkstate.LinkKey{Remote: l.Remote, ID: l.ID}, l.Capacity)
 			if !known {
 				q.Delay = cmp.Or(l.Delay, unknownDelay)

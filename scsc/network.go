@@ -22,6 +22,9 @@ type network struct {
 	names  []dmsc.ServicePrefix           // keys of owners, sorted
 	graph  *spf.Graph                     // with the metrics that SGs and SRs use
 	trees  map[dmsc.NodeID]*spf.Tree      // over graph
+
+	algorithm linkstate.Algorithm // of the domain
+	avoid     []string            // tags of links that are a last resort
 }
 
 // owner is one place where a name is delivered.
@@ -42,7 +45,7 @@ func (r route) equal(s route) bool {
 	return r.owner == s.owner && slices.Equal(r.nodes, s.nodes)
 }
 
-func newNetwork(records linkstate.Records, algorithm linkstate.Algorithm) *network {
+func newNetwork(records linkstate.Records) *network {
 	n := &network{
 		nodes:  make(map[dmsc.NodeID]*linkstate.NodeLSA),
 		owners: make(map[dmsc.ServicePrefix][]owner),
@@ -57,7 +60,6 @@ func newNetwork(records linkstate.Records, algorithm linkstate.Algorithm) *netwo
 		switch c := r.Content.(type) {
 		case *linkstate.NodeLSA:
 			n.nodes[r.Origin] = c
-			n.graph.Set(r.Origin, !c.Transit || c.Algorithm != algorithm, declared(c, func(l linkstate.Link) dmsc.Metric { return l.Metric }))
 		case *linkstate.PrefixLSA:
 			for _, p := range c.Prefixes {
 				if !p.Prefix.Reserved() {
@@ -66,6 +68,10 @@ func newNetwork(records linkstate.Records, algorithm linkstate.Algorithm) *netwo
 				}
 			}
 		}
+	}
+	n.algorithm, n.avoid = linkstate.Prevailing(maps.Values(n.nodes))
+	for id, c := range n.nodes {
+		n.graph.Set(id, n.lastResort(c), n.declared(c, func(l linkstate.Link) dmsc.Metric { return l.Metric }))
 	}
 	for _, p := range slices.Collect(maps.Keys(announced)) {
 		// An announced prefix replaces the function route of that name.
@@ -82,10 +88,19 @@ func newNetwork(records linkstate.Records, algorithm linkstate.Algorithm) *netwo
 	return n
 }
 
-func declared(c *linkstate.NodeLSA, metric func(linkstate.Link) dmsc.Metric) []spf.Link {
+// lastResort reports whether passing through a node is a last resort, as in the
+// RIB.
+func (n *network) lastResort(c *linkstate.NodeLSA) bool {
+	return !c.Transit || c.Algorithm != n.algorithm || !slices.Equal(c.Avoid, n.avoid)
+}
+
+func (n *network) declared(c *linkstate.NodeLSA, metric func(linkstate.Link) dmsc.Metric) []spf.Link {
 	out := make([]spf.Link, len(c.Links))
 	for i, l := range c.Links {
 		out[i] = spf.Link{To: l.Remote, ID: l.ID, Metric: metric(l)}
+		if slices.ContainsFunc(l.Tags, func(t string) bool { return slices.Contains(n.avoid, t) }) {
+			out[i].Metric = max(out[i].Metric, 1).Add(dmsc.LastResort)
+		}
 	}
 	return out
 }
@@ -121,7 +136,8 @@ func (n *network) tree(root dmsc.NodeID) *spf.Tree {
 }
 
 // eligible are the owners that may serve a name at an ingress: of the reachable
-// ones those of the best preference, as in the RIB.
+// ones those of the best preference, as in the RIB, and drained ones only if
+// there are no others.
 func (n *network) eligible(ingress dmsc.NodeID, name dmsc.ServicePrefix) []owner {
 	t := n.tree(ingress)
 	var out []owner
@@ -137,7 +153,11 @@ func (n *network) eligible(ingress dmsc.NodeID, name dmsc.ServicePrefix) []owner
 		}
 		out = append(out, o)
 	}
-	return out
+	drained := func(o owner) bool { return o.metric >= dmsc.LastResort }
+	if !slices.ContainsFunc(out, func(o owner) bool { return !drained(o) }) {
+		return out
+	}
+	return slices.DeleteFunc(out, drained)
 }
 
 // spfRoutes are the ways a name goes without any policy: the shortest paths to

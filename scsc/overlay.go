@@ -72,7 +72,7 @@ func (o *Overlay) Verify(view *linkstate.View, self dmsc.NodeID) bool {
 	var active, transit []Policy
 	var suspended []Suspension
 	if len(o.set.Policies) > 0 {
-		net := newNetwork(view.Records, linkstate.AlgorithmIGP) // metrics play no part here
+		net := newNetwork(view.Records)
 		for _, p := range o.set.Policies {
 			switch reason := net.contradicts(p); {
 			case reason != "":

@@ -38,7 +38,7 @@ func Difference(was, is *Record) []string {
 	case now.NodeContent != nil:
 		n := before.NodeContent
 		if n == nil {
-			n = &NodeContent{Role: now.Role, Transit: now.Transit, Algorithm: now.Algorithm}
+			n = &NodeContent{Role: now.Role, Transit: now.Transit, Algorithm: now.Algorithm, AvoidTags: now.AvoidTags}
 		}
 		out = append(out, nodeDifference(n, now.NodeContent)...)
 	case now.PrefixContent != nil:
@@ -64,7 +64,10 @@ func nodeDifference(was, is *NodeContent) []string {
 		out = append(out, map[bool]string{true: "carries transit", false: "last resort"}[is.Transit])
 	}
 	if was.Algorithm != is.Algorithm {
-		out = append(out, fmt.Sprintf("metric algorithm %d → %d", was.Algorithm, is.Algorithm))
+		out = append(out, fmt.Sprintf("metric algorithm %s → %s", was.Algorithm, is.Algorithm))
+	}
+	if !slices.Equal(was.AvoidTags, is.AvoidTags) {
+		out = append(out, fmt.Sprintf("avoided tags %v → %v", was.AvoidTags, is.AvoidTags))
 	}
 	for _, l := range is.Links {
 		old, ok := linkIn(was.Links, l)

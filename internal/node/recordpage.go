@@ -34,10 +34,11 @@ type Content struct {
 
 // NodeContent is a node and its links.
 type NodeContent struct {
-	Role      dmsc.Role     `json:"role"`
-	Transit   bool          `json:"transit"` // false: a last resort
-	Algorithm int           `json:"algorithm"`
-	Links     []LinkContent `json:"links"`
+	Role      dmsc.Role           `json:"role"`
+	Transit   bool                `json:"transit"` // false: a last resort
+	Algorithm linkstate.Algorithm `json:"algorithm"`
+	AvoidTags []string            `json:"avoid_tags"`
+	Links     []LinkContent       `json:"links"`
 }
 
 // LinkContent is one direction of a link.
@@ -91,7 +92,7 @@ func record(l *linkstate.LSA, now time.Time, content bool) Record {
 func contentOf(c linkstate.Content) *Content {
 	switch c := c.(type) {
 	case *linkstate.NodeLSA:
-		out := &NodeContent{Role: c.Role, Transit: c.Transit, Algorithm: int(c.Algorithm), Links: []LinkContent{}}
+		out := &NodeContent{Role: c.Role, Transit: c.Transit, Algorithm: c.Algorithm, AvoidTags: some(c.Avoid), Links: []LinkContent{}}
 		for _, l := range c.Links {
 			out.Links = append(out.Links, LinkContent{
 				Neighbor: l.Remote, Link: l.ID, Metric: l.Metric, DelayMicros: l.Delay.Microseconds(), JitterMicros: l.Jitter.Microseconds(),
