@@ -11,7 +11,8 @@ import (
 // do (RFC 6987 for a node, and the same for what it owns).
 type Drain uint8
 
-// The steps of a drain, in order. A restart of the agent ends a drain.
+// The steps of a drain, in order. An Instance begins in service: the agent keeps
+// a drain over its restart and sets it again.
 const (
 	// DrainNone: in service.
 	DrainNone Drain = iota

@@ -152,7 +152,10 @@ func write[T any](w io.Writer, format string, v T, table func(io.Writer, T) erro
 		enc.SetIndent("", "  ")
 		return enc.Encode(v)
 	case "yaml":
-		b, err := yaml.Marshal(v)
+		b, err := json.Marshal(v)
+		if err == nil {
+			b, err = yaml.JSONToYAML(b)
+		}
 		if err != nil {
 			return err
 		}

@@ -123,17 +123,22 @@ func Handler(cfg Config) http.Handler {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
-			w.Header().Set("Content-Type", "application/json")
-			if list, ok := v.(List); ok {
-				_ = list.write(w) // the reader has gone
-				return
-			}
-			enc := json.NewEncoder(w)
-			enc.SetIndent("", "  ")
-			_ = enc.Encode(v)
+			WriteJSON(w, v)
 		})
 	}
 	return mux
+}
+
+// WriteJSON answers with v.
+func WriteJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if list, ok := v.(List); ok {
+		_ = list.write(w) // the reader has gone
+		return
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v)
 }
 
 func (l List) write(w io.Writer) error {
@@ -162,7 +167,12 @@ func (l List) write(w io.Writer) error {
 
 // Serve serves on l until ctx ends.
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
-	s := &http.Server{Handler: Handler(cfg), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: readLimit, MaxHeaderBytes: 64 << 10}
+	return ServeHandler(ctx, l, Handler(cfg))
+}
+
+// ServeHandler is Serve for other pages than those.
+func ServeHandler(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: readLimit, MaxHeaderBytes: 64 << 10}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	select {

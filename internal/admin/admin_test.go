@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +114,38 @@ func TestServeSaysWhyItCannot(t *testing.T) {
 	l.Close()
 	if err := admin.Serve(t.Context(), l, admin.Config{}); err == nil || !strings.HasPrefix(err.Error(), "serve health: ") {
 		t.Errorf("Serve returns %v", err)
+	}
+}
+
+func TestAListIsOneItemALineAndReadBackAsAnArray(t *testing.T) {
+	list := func(n int) admin.Page {
+		return func(url.Values) (any, error) {
+			return admin.List(func(yield func(any) bool) {
+				for i := range n {
+					if !yield(map[string]int{"i": i}) {
+						return
+					}
+				}
+			}), nil
+		}
+	}
+	cfg := admin.Config{JSON: map[string]admin.Page{"/none": list(0), "/two": list(2)}}
+	for path, want := range map[string]string{"/none": "[]\n", "/two": "[\n{\"i\":0},\n{\"i\":1}\n]\n"} {
+		if code, body := get(cfg, path); code != 200 || body != want {
+			t.Errorf("%s answers %d %q", path, code, body)
+		}
+	}
+}
+
+// A newer client must not get the answer to another question.
+func TestAPageRefusesParametersItDoesNotKnow(t *testing.T) {
+	cfg := admin.Config{JSON: map[string]admin.Page{
+		"/whole": admin.Whole(func() any { return 1 }),
+		"/some":  func(q url.Values) (any, error) { return 1, admin.Known(q, "limit") },
+	}}
+	for path, want := range map[string]int{"/whole": 200, "/whole?x=1": 400, "/some?limit=1": 200, "/some?limit=1&origin=a": 400} {
+		if code, body := get(cfg, path); code != want || code == 400 && !strings.Contains(body, "is not known here") {
+			t.Errorf("%s answers %d %q", path, code, body)
+		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
@@ -90,13 +92,17 @@ func Run(ctx context.Context, o Options) error {
 	if len(o.Topology.Nodes) > largeNetwork {
 		s.rate = largeRate
 	}
+	nodes, err := listNodes(net, dir)
+	if err != nil {
+		return errors.Join(err, net.Close())
+	}
 	err = s.tell(ctx, found)
 	if err == nil && !o.Once {
 		stays := "the network stays up until Ctrl-C"
 		if found {
 			stays += fmt.Sprintf("; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
 		}
-		r.note("%s", stays)
+		r.note("%s\nlook at it with  export DMSC_NODE=@%s  and  dmsc get adjacency|lsdb|rib|fib|spf-log, dmsc lsdb diff", stays, nodes)
 		<-ctx.Done()
 	}
 	err = errors.Join(err, net.Close())
@@ -107,4 +113,18 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("%d of %d steps did not hold, the first: %s", len(failed), len(r.steps), failed[0].Text)
 	}
 	return err
+}
+
+// listNodes writes where the nodes are asked what they believe, as DMSC_NODE
+// takes it.
+func listNodes(net *lab.Network, dir string) (path string, err error) {
+	var text strings.Builder
+	for _, id := range net.IDs() {
+		fmt.Fprintf(&text, "%s=http://%s\n", id, net.Node(id).Agent.Health)
+	}
+	path, err = filepath.Abs(filepath.Join(dir, "nodes"))
+	if err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, []byte(text.String()), 0o644)
 }

@@ -72,7 +72,7 @@ func nodeDifference(was, is *NodeContent) []string {
 	for _, l := range is.Links {
 		old, ok := linkIn(was.Links, l)
 		if !ok {
-			out = append(out, fmt.Sprintf("link to %s up, metric %s", l.name(), Cost(l.Metric)))
+			out = append(out, fmt.Sprintf("link to %s up (metric %s)", l.name(), Cost(l.Metric)))
 			continue
 		}
 		var what []string
@@ -148,11 +148,17 @@ func Cost(m dmsc.Metric) string {
 	if m < dmsc.LastResort {
 		return fmt.Sprint(uint64(m))
 	}
-	n, rest := m/dmsc.LastResort, m%dmsc.LastResort
-	if n > 1 {
-		return fmt.Sprintf("%d last resorts + %d", n, rest)
+	if m == dmsc.Unreachable {
+		return "unreachable"
 	}
-	return fmt.Sprintf("last resort + %d", rest)
+	out := "last resort"
+	if n := m / dmsc.LastResort; n > 1 {
+		out = fmt.Sprintf("%d last resorts", n)
+	}
+	if rest := m % dmsc.LastResort; rest > 0 {
+		out += fmt.Sprintf(" + %d", rest)
+	}
+	return out
 }
 
 func micros(us int64) time.Duration { return time.Duration(us) * time.Microsecond }

@@ -73,7 +73,7 @@ type Node struct {
 	loop     loopState
 }
 
-type listeners struct{ api, xds, peering, health net.Listener }
+type listeners struct{ api, xds, peering, health, control net.Listener }
 
 // New opens the state file and every listener, so that what is wrong with them
 // is said before anything runs.
@@ -110,6 +110,9 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
 		return nil, err
 	}
+	if err = n.listenControl(); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
 	n.instance, err = linkstate.New(linkstate.Config{
 		Node: cfg.Node, Domain: cfg.Domain, Role: cfg.Role, Transit: cfg.Transit, Algorithm: cfg.Algorithm, Avoid: cfg.AvoidTags,
 		Incarnation: s.Incarnation, Encode: peering.Encode, Seed: s.Incarnation,
@@ -118,7 +121,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		return nil, fmt.Errorf("link state: %w", err)
 	}
 	n.started = now
-	n.loop.incarnation = s.Incarnation
+	n.loop.incarnation, n.loop.drain = s.Incarnation, s.Drain
 	if cfg.RecordXDS != "" {
 		if n.recording, err = os.OpenFile(cfg.RecordXDS, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 			return nil, fmt.Errorf("record_xds: %w", err)
@@ -135,7 +138,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 }
 
 func (n *Node) close() {
-	for _, l := range []net.Listener{n.listeners.api, n.listeners.xds, n.listeners.peering, n.listeners.health} {
+	for _, l := range []net.Listener{n.listeners.api, n.listeners.xds, n.listeners.peering, n.listeners.health, n.listeners.control} {
 		if l != nil {
 			l.Close()
 		}
@@ -192,6 +195,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return serve.GRPC(ctx, "xds", ads, n.listeners.xds) })
 
 	g.Go(func() error { return admin.Serve(ctx, n.listeners.health, n.adminConfig()) })
+	g.Go(func() error { return n.serveControl(ctx) })
 	g.Go(func() error { return n.state.run(ctx) })
 	g.Go(func() error { return n.peers.Run(ctx) })
 	g.Go(func() error { return n.prober.Run(ctx) })

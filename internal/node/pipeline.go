@@ -53,6 +53,9 @@ type loopState struct {
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
 
+	drain      linkstate.Drain   // what the operator asked for last
+	drainShown []chan<- struct{} // who waits to see it
+
 	plan       scsc.Plan
 	nextReport time.Time
 	shown      map[linkstate.LinkKey]linkstate.AdjacencyState // as logged last
@@ -391,7 +394,7 @@ func (n *Node) answer(now time.Time) {
 		n.loop.dirty = false
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
-		s.Policies, s.PoliciesUntil = n.loop.policySet, n.overlay.Deadline()
+		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Deadline(), n.loop.drain
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}
@@ -444,6 +447,10 @@ func (n *Node) begin(now time.Time) {
 	n.loop.shown = map[linkstate.LinkKey]linkstate.AdjacencyState{}
 	n.loop.qualities = map[linkstate.LinkKey]*quality{}
 	n.loop.stored = n.loop.incarnation
+	if n.loop.drain != linkstate.DrainNone {
+		n.log.Warn("the node starts drained; dmsc undrain ends it", "level", n.loop.drain.String())
+		n.instance.Step(now, linkstate.SetDrain{Level: n.loop.drain})
+	}
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {
 		n.authenticate(pod, n.loop.restored[pod])

@@ -342,3 +342,33 @@ func TestAVerdictOnAClaimThatWasTakenBackIsForgotten(t *testing.T) {
 	want(t, r.judge("pod-1", dmsc.MustParsePrefix("a/1"), verdict{granted: true}), false) // nothing new
 	want(t, names(r, t0), []string{"a/1"})
 }
+
+// A turn of the loop asks for the offer several times; it is made when something
+// has changed, and then it is.
+func TestTheOfferIsMadeAnewExactlyWhenItMayHaveChanged(t *testing.T) {
+	r := newRegistry()
+	last := r.offer(t0)
+	change := func(what string, do func()) {
+		t.Helper()
+		do()
+		if now := r.offer(t0); now == last {
+			t.Errorf("after %s the offer is the old one", what)
+		} else if last = now; r.offer(t0) != last {
+			t.Errorf("after %s the offer is made twice", what)
+		}
+	}
+	change("an announcement", func() { r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1", "b/1")) })
+	change("a verdict", func() { r.grant("pod-1", "a/1") })
+	change("a self-detection", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", false, t0) })
+	if r.offer(t0.Add(unhealthyGrace-1)) != last {
+		t.Error("the offer is made anew within the grace")
+	}
+	if o := r.offer(t0.Add(unhealthyGrace)); o == last || len(o.prefixes) != 0 {
+		t.Errorf("after the grace it has %v", o.prefixes)
+	}
+	change("recovery", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", true, t0) })
+	change("the end of a stream", func() { r.closed(1, t0) })
+	change("the end of a lease", func() { r.tick(t0.Add(time.Hour)) })
+	change("another announcement", func() { r.announce(pod(2, "pod-1", "10.0.0.1:80", "a/1")) })
+	change("a withdrawal", func() { r.withdraw(2) })
+}

@@ -34,6 +34,8 @@ type saved struct {
 	// Policies steer on while the SCSC is away, until their TTL has run out.
 	Policies      scsc.PolicySet `json:"policies"`
 	PoliciesUntil time.Time      `json:"policies_until"`
+	// Drain is what the operator asked for last.
+	Drain linkstate.Drain `json:"drain"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
 }

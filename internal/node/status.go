@@ -34,11 +34,12 @@ type Summary struct {
 	UptimeSec   float64     `json:"uptime_seconds"`
 	Ready       bool        `json:"ready"`
 	// NotReady says what is missing, by condition.
-	NotReady []string    `json:"not_ready"`
-	LSDB     LSDBStatus  `json:"lsdb"`
-	FIB      FIBStatus   `json:"fib_status"`
-	Envoy    EnvoyStatus `json:"envoy"`
-	SPAAway  bool        `json:"spa_away"`
+	NotReady  []string    `json:"not_ready"`
+	LSDB      LSDBStatus  `json:"lsdb"`
+	FIBStatus FIBStatus   `json:"fib_status"`
+	Envoy     EnvoyStatus `json:"envoy"`
+	Drain     DrainStatus `json:"drain"`
+	SPAAway   bool        `json:"spa_away"`
 }
 
 // Status is all of it, but for the LSDB: /api/v1/status.
@@ -129,6 +130,10 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
 		policies: n.loop.reported, pods: n.loop.pods,
 	})
+	for _, shown := range n.loop.drainShown {
+		close(shown)
+	}
+	n.loop.drainShown = nil
 }
 
 // Summary returns what the agent believes now, in short. Safe from any
@@ -147,7 +152,7 @@ func (n *Node) Summary() Summary {
 	}
 	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
 	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced}
-	s.FIB = p.fibStatus(now)
+	s.FIBStatus, s.Drain = p.fibStatus(now), p.drain()
 	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published(), Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
 		s.Envoy.XDS = xdsStatus(x)

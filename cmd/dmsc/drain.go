@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// drainFlags say which agent of this machine is meant.
+type drainFlags struct {
+	stateDir, config string
+	timeout          time.Duration
+}
+
+func (f *drainFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.stateDir, "state-dir", "", "state folder of the agent, where its socket is (default: DMSC_STATE_DIR)")
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "or the configuration file of the agent")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long the neighbours may take")
+}
+
+// agent is the socket of the agent that is meant.
+func (f *drainFlags) agent() (admin.Client, error) {
+	dir := f.stateDir
+	if dir == "" && f.config != "" {
+		cfg, err := config.LoadNode(f.config, nil)
+		if err != nil {
+			return admin.Client{}, exit(exitUsage, err)
+		}
+		dir = cfg.StateDir
+	}
+	if dir == "" {
+		dir = os.Getenv("DMSC_STATE_DIR")
+	}
+	if dir == "" {
+		return admin.Client{}, exit(exitUsage, errors.New("say which node: --state-dir DIR or --config FILE of its agent"))
+	}
+	return admin.Client{Address: node.ControlSocket(dir)}, nil
+}
+
+func drainCommand() *cobra.Command {
+	var f drainFlags
+	var remove bool
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use: "drain --state-dir DIR", Args: cobra.NoArgs,
+		Short: "Take the node of this machine out of service, without losing a request",
+		Long: "Make the node a last resort for transit and for its prefixes, and wait until every neighbour has acknowledged it: whatever\n" +
+			"has another way or another owner goes there, who has none goes on using it. With --remove its links are withdrawn after\n" +
+			"that, too, and nothing leads there any more. The agent is asked on a socket in its state folder, as its user. The drain\n" +
+			"stays in force over restarts of the agent until dmsc undrain. Exit code 4: the neighbours have not acknowledged in time.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := f.agent()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			out := cmd.OutOrStdout()
+			if err := drainTo(ctx, out, agent, linkstate.DrainCost, f.timeout); err != nil {
+				return err
+			}
+			fmt.Fprintln(out, "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour")
+			if !remove {
+				return nil
+			}
+			fmt.Fprintf(out, "waiting %v for requests on their way\n", grace)
+			select {
+			case <-time.After(grace):
+			case <-cmd.Context().Done():
+				return exit(exitNo, errors.New("interrupted; the cost stays raised until dmsc undrain"))
+			}
+			ctx, cancel = context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			if err := drainTo(ctx, out, agent, linkstate.DrainRemoved, f.timeout); err != nil {
+				return err
+			}
+			fmt.Fprintln(out, "removed: no link leads here any more; the node may be stopped")
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&remove, "remove", false, "withdraw the links, too, once the cost is acknowledged")
+	cmd.Flags().DurationVar(&grace, "grace", 2*time.Second, "between the two")
+	return cmd
+}
+
+func undrainCommand() *cobra.Command {
+	var f drainFlags
+	cmd := &cobra.Command{
+		Use: "undrain --state-dir DIR", Args: cobra.NoArgs,
+		Short: "Take the node of this machine back into service",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			agent, err := f.agent()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			if _, err := setDrain(ctx, agent, http.MethodPut, linkstate.DrainNone); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "back in service")
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// drainTo orders a level and waits until it is acknowledged, telling who is
+// waited for whenever that changes.
+func drainTo(ctx context.Context, out io.Writer, agent admin.Client, level linkstate.Drain, timeout time.Duration) error {
+	st, err := setDrain(ctx, agent, http.MethodPut, level)
+	told := ""
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for err == nil && !st.Done {
+		if now := brief(ids(st.Waiting), 8); now != told {
+			told = now
+			fmt.Fprintf(out, "%s: waiting for %s\n", level, now)
+		}
+		select {
+		case <-tick.C:
+			st, err = setDrain(ctx, agent, http.MethodGet, level)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err == nil && st.Level != level.String() {
+			return exit(exitNo, fmt.Errorf("somebody else has set the drain to %s", st.Level))
+		}
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		who := strings.TrimSpace("not acknowledged within " + timeout.String())
+		if told != "" {
+			who += " by " + told
+		}
+		return exit(exitTimeout, fmt.Errorf("the drain (%s) is in force but %s; ask again with a longer --timeout, or dmsc undrain", level, who))
+	case errors.Is(err, context.Canceled):
+		return exit(exitNo, fmt.Errorf("interrupted; the drain (%s) stays in force until dmsc undrain", level))
+	}
+	return err
+}
+
+// setDrain orders a level with PUT, or asks how far it is with GET.
+func setDrain(ctx context.Context, agent admin.Client, method string, level linkstate.Drain) (st node.DrainStatus, err error) {
+	var q url.Values
+	if method == http.MethodPut {
+		q = url.Values{"level": {level.String()}}
+	}
+	err = agent.Do(ctx, method, "/drain", q, &st)
+	if errors.Is(err, admin.ErrUnreachable) || errors.Is(err, admin.ErrNoPage) {
+		err = exit(exitUnreachable, fmt.Errorf("%w; does the agent run here, with this state folder and as this user?", err))
+	}
+	return st, err
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/internal/node"
+)
+
+// fakeAgent serves a control socket. A level is done when it has been asked for
+// patience times; it returns the state folder.
+func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
+	t.Helper()
+	dir := shortTempDir(t)
+	l, err := net.Listen("unix", strings.TrimPrefix(node.ControlSocket(dir), "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	level := "none"
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			asked.Store(0)
+			level = r.URL.Query().Get("level")
+			*orders = append(*orders, level)
+		}
+		st := node.DrainStatus{Level: level, Done: level != "none" && asked.Add(1) > patience, Waiting: []dmsc.NodeID{"sr-1", "sr-2"}}
+		admin.WriteJSON(w, st)
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() {
+		s.Close()
+		<-done
+	})
+	return dir
+}
+
+// drain runs a command line and returns what a person sees and the orders that
+// the agent got.
+func drain(t *testing.T, patience int64, line string) (seen string, orders []string) {
+	t.Helper()
+	dir := fakeAgent(t, patience, &orders)
+	return strings.ReplaceAll(command(t, strings.ReplaceAll(line, "DIR", dir)), dir, "DIR"), orders
+}
+
+func TestDrainWaitsUntilTheNeighboursHaveAcknowledged(t *testing.T) {
+	seen, orders := drain(t, 3, "dmsc drain --state-dir DIR")
+	want := "cost: waiting for sr-1, sr-2\ndrained: a last resort for transit and for its prefixes, acknowledged by every neighbour\n"
+	if seen != want || fmt.Sprint(orders) != "[cost]" {
+		t.Errorf("orders %v, seen\n%s", orders, seen)
+	}
+	seen, orders = drain(t, 0, "dmsc drain --state-dir DIR --remove --grace 1ms")
+	want = "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour\n" +
+		"waiting 1ms for requests on their way\nremoved: no link leads here any more; the node may be stopped\n"
+	if seen != want || fmt.Sprint(orders) != "[cost removed]" {
+		t.Errorf("orders %v, seen\n%s", orders, seen)
+	}
+}
+
+// The links are not removed before the cost is acknowledged.
+func TestDrainThatIsNotAcknowledgedInTimeExitsWith4(t *testing.T) {
+	seen, orders := drain(t, 1e6, "dmsc drain --state-dir DIR --remove --timeout 200ms")
+	want := "cost: waiting for sr-1, sr-2\n" +
+		"! dmsc: the drain (cost) is in force but not acknowledged within 200ms by sr-1, sr-2; ask again with a longer --timeout, or dmsc undrain\nexit 4\n"
+	if seen != want || fmt.Sprint(orders) != "[cost]" {
+		t.Errorf("orders %v, seen\n%s", orders, seen)
+	}
+}
+
+func TestUndrainTakesTheNodeBack(t *testing.T) {
+	t.Setenv("DMSC_STATE_DIR", "/nowhere") // the flag counts
+	seen, orders := drain(t, 0, "dmsc undrain --state-dir DIR")
+	if seen != "back in service\n" || fmt.Sprint(orders) != "[none]" {
+		t.Errorf("orders %v, seen\n%s", orders, seen)
+	}
+}
+
+func TestDrainWithoutAnAgentSaysSo(t *testing.T) {
+	t.Setenv("DMSC_STATE_DIR", "")
+	if got := command(t, "dmsc drain"); got != "! dmsc: say which node: --state-dir DIR or --config FILE of its agent\nexit 2\n" {
+		t.Error(got)
+	}
+	dir := shortTempDir(t)
+	t.Setenv("DMSC_STATE_DIR", dir)
+	want := "! dmsc: unix://" + dir + "/agent.sock: cannot be reached: connect: no such file or directory; does the agent run here, with this state folder and as this user?\nexit 3\n"
+	if got := command(t, "dmsc undrain"); got != want {
+		t.Error(got)
+	}
+}
