@@ -88,7 +88,11 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	for path, text := range documents(t) {
 		for _, quoted := range code.FindAllString(text, -1) {
 			for _, m := range verb.FindAllStringSubmatch(quoted, -1) {
-				cmd, _, err := rootCommand().Find([]string{m[1]})
+				words := strings.FieldsFunc(m[1]+m[2], func(r rune) bool { return r == ' ' || r == '|' })
+				if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }); i > 0 {
+					words = words[:i]
+				}
+				cmd, _, err := rootCommand().Find(words)
 				if err != nil {
 					t.Errorf("%s: dmsc %s does not exist", path, m[1])
 					continue

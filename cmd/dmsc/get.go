@@ -113,6 +113,13 @@ func span(us int64) string {
 	return d.String()
 }
 
+func yes(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
 // some prints the beginning of a list of names, brief that of phrases.
 func some(list []string, most int) string  { return beginning(list, most, " ") }
 func brief(list []string, most int) string { return beginning(list, most, ", ") }
@@ -162,14 +169,12 @@ func printAdjacencies(w io.Writer, nodes []adjacencies) error {
 			if a.DampedSec > 0 {
 				damped = age(a.DampedSec)
 			}
-			alive := "no"
-			if a.Alive {
-				alive = "yes"
-			} else if a.IsObserver {
+			alive := yes(a.Alive)
+			if a.IsObserver {
 				alive = ""
 			}
-			rows = append(rows, []string{string(n.Node), string(a.Neighbor), link, a.State, alive, rtt, class, metric, age(a.SinceSec), fmt.Sprint(a.Pending), damped})
+			rows = append(rows, []string{string(n.Node), string(a.Neighbor), link, a.State, alive, rtt, class, metric, age(a.SinceSec), fmt.Sprint(a.Pending), yes(a.Flooding), damped})
 		}
 	}
-	return columns(w, "NODE  NEIGHBOR  LINK  STATE  ALIVE  RTT  CLASS  METRIC  SINCE  PENDING  DAMPED FOR", rows)
+	return columns(w, "NODE  NEIGHBOR  LINK  STATE  ALIVE  RTT  CLASS  METRIC  SINCE  PENDING  FLOODING  DAMPED FOR", rows)
 }

@@ -91,7 +91,7 @@ func linkTo(to string, metric dmsc.Metric) node.LinkContent {
 func about(name string) node.Summary {
 	return node.Summary{
 		Node: dmsc.NodeID(name), Role: "SG", Incarnation: 7, UptimeSec: 60, Ready: true, NotReady: []string{},
-		LSDB:      node.LSDBStatus{Records: 3, Digest: "00000000000000aa", Synced: true},
+		LSDB:      node.LSDBStatus{Records: 3, Digest: "00000000000000aa", Synced: true, Flooding: "reduced"},
 		FIBStatus: node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
 		Envoy:     node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true}},
 		Drain:     node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
@@ -103,8 +103,8 @@ func fleet(t *testing.T) *strings.Replacer {
 	well := &fakeNode{
 		about: about("sg-1"),
 		adjacencies: []node.AdjacencyStatus{
-			{Neighbor: "scsc", State: "synced", SinceSec: 200000, IsObserver: true},
-			{Neighbor: "sr-1", Link: "0", State: "full", Alive: true, Metric: 10, Class: "metro", Data: "127.0.0.1:15911", RTTMicros: 1234, SinceSec: 61},
+			{Neighbor: "scsc", State: "synced", SinceSec: 200000, IsObserver: true, Flooding: true},
+			{Neighbor: "sr-1", Link: "0", State: "full", Alive: true, Metric: 10, Class: "metro", Data: "127.0.0.1:15911", RTTMicros: 1234, SinceSec: 61, Flooding: true},
 			{Neighbor: "sr-2", Link: "1", State: "down", Metric: dmsc.LastResort, Class: "wan", SinceSec: 0.25, Pending: 3, DampedSec: 12},
 		},
 		entries: []node.EntryStatus{
@@ -163,7 +163,7 @@ func fleet(t *testing.T) *strings.Replacer {
 // What a person at a terminal sees of nodes that are well, ill, starting, old,
 // slow, absent or something else.
 func TestReadingVerbs(t *testing.T) {
-	t.Setenv(nodeEnv, "")
+	t.Setenv(nodesEnv, "")
 	dir := t.TempDir()
 	names := fleet(t)
 	var back []string
@@ -178,7 +178,7 @@ func TestReadingVerbs(t *testing.T) {
 				writeFile(t, dir+"/"+d.CmdArgs[0].Key, names.Replace(d.Input)+"\n", 0o644)
 				return ""
 			case "env":
-				t.Setenv(nodeEnv, names.Replace(strings.ReplaceAll(d.Input, "HERE", dir)))
+				t.Setenv(nodesEnv, names.Replace(strings.ReplaceAll(d.Input, "HERE", dir)))
 				return ""
 			case "run":
 				var text strings.Builder
@@ -194,7 +194,7 @@ func TestReadingVerbs(t *testing.T) {
 }
 
 func TestSameDigestsAreEqualWithoutReadingTheRecords(t *testing.T) {
-	t.Setenv(nodeEnv, "")
+	t.Setenv(nodesEnv, "")
 	a, b := &fakeNode{about: about("sg-1")}, &fakeNode{about: about("sr-1")} // asking for records would panic
 	if got := string(output(t, "lsdb", "diff", "--node", a.serve(t), "--node", b.serve(t))); got != "equal: sg-1, sr-1 hold the same 3 records\n" {
 		t.Errorf("it says %q", got)
@@ -204,7 +204,7 @@ func TestSameDigestsAreEqualWithoutReadingTheRecords(t *testing.T) {
 // databases are those of two nodes, b's by how often it was asked.
 func databases(t *testing.T, a []node.Record, b func(asked int) []node.Record) (nodes []string) {
 	t.Helper()
-	t.Setenv(nodeEnv, "")
+	t.Setenv(nodesEnv, "")
 	x, y := &fakeNode{about: about("sg-1"), records: always(a...)}, &fakeNode{about: about("sr-1"), records: b}
 	y.about.LSDB.Digest = "00000000000000bb"
 	return []string{"--node", x.serve(t), "--node", y.serve(t)}

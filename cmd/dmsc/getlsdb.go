@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -87,7 +88,7 @@ func summary(r node.Record) string {
 		for _, l := range c.Links {
 			links = append(links, linkName(l)+":"+node.Cost(l.Metric))
 		}
-		return strings.TrimSpace(nodeName(c.NodeContent) + ", " + some(links, 8))
+		return nodeName(c.NodeContent) + ", " + cmp.Or(some(links, 8), "no links")
 	case c.PrefixContent != nil:
 		var prefixes []string
 		for _, p := range c.Prefixes {

@@ -21,10 +21,10 @@ import (
 // The nodes that a reading verb asks, by their health listeners.
 
 const (
-	nodeEnv        = "DMSC_NODE"
+	nodesEnv        = "DMSC_NODES"
 	defaultAddress = "http://127.0.0.1:17805"
 	nodeHelp       = `Nodes are asked at their health listeners: --node sg-1=http://10.0.0.1:17805, repeated for several, a bare address, or
-@FILE with one of these a line. ` + nodeEnv + ` lists the nodes of a fleet in the same form, separated by spaces or commas; all of
+@FILE with one of these a line. ` + nodesEnv + ` lists the nodes of a fleet in the same form, separated by spaces or commas; all of
 them are asked, or those that --node names. Without both it is ` + defaultAddress + `.`
 )
 
@@ -46,16 +46,16 @@ type nodeFlags struct {
 }
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodeEnv+" (repeatable)")
+	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodesEnv+" (repeatable)")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a node may take to answer")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 }
 
 // targets are the nodes to ask, each once.
 func (f *nodeFlags) targets() ([]nodeAt, error) {
-	fleet, err := parseTargets(strings.FieldsFunc(os.Getenv(nodeEnv), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }), nil)
+	fleet, err := parseTargets(strings.FieldsFunc(os.Getenv(nodesEnv), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }), nil)
 	if err != nil {
-		return nil, exit(exitUsage, fmt.Errorf("%s: %w", nodeEnv, err))
+		return nil, exit(exitUsage, fmt.Errorf("%s: %w", nodesEnv, err))
 	}
 	asked, err := parseTargets(f.nodes, fleet)
 	switch {
@@ -89,7 +89,7 @@ func parseTargets(entries []string, fleet []nodeAt) (out []nodeAt, err error) {
 		default:
 			i := slices.IndexFunc(fleet, func(t nodeAt) bool { return t.name == e })
 			if i < 0 {
-				return nil, fmt.Errorf("the address of node %q is not known: %s lists %s; give --node %s=http://HOST:17805", e, nodeEnv, names(fleet), e)
+				return nil, fmt.Errorf("the address of node %q is not known: %s lists %s; give --node %s=http://HOST:17805", e, nodesEnv, names(fleet), e)
 			}
 			more = []nodeAt{fleet[i]}
 		}

@@ -255,14 +255,11 @@ func printRIBLookup(w io.Writer, nodes []lookup) error {
 		}
 		rows = append(rows, row)
 		for _, o := range l.Owners {
-			distance, chosen := "", "no"
+			distance := ""
 			if o.Distance != nil {
 				distance = node.Cost(*o.Distance)
 			}
-			if o.Chosen {
-				chosen = "yes"
-			}
-			owners = append(owners, []string{string(l.Node), o.Prefix, string(o.Node), fmt.Sprint(o.Preference), node.Cost(o.Metric), distance, chosen, o.Why})
+			owners = append(owners, []string{string(l.Node), o.Prefix, string(o.Node), fmt.Sprint(o.Preference), node.Cost(o.Metric), distance, yes(o.Chosen), o.Why})
 		}
 	}
 	if err := columns(w, "NODE  NAME  ANSWERED BY  DISTANCE  EGRESS  NEXT HOPS  ALTERNATE  WHY", rows); err != nil || len(owners) == 0 {

@@ -67,7 +67,7 @@ func lsdbDiffCommand() *cobra.Command {
 			case err != nil:
 				return err
 			case len(targets) < 2:
-				return exit(exitUsage, fmt.Errorf("one node has nothing to differ from; give --node twice, or list the nodes in %s", nodeEnv))
+				return exit(exitUsage, fmt.Errorf("one node has nothing to differ from; give --node twice, or list the nodes in %s", nodesEnv))
 			}
 			d := comparison{f: &f, warn: cmd.ErrOrStderr()}
 			report, err := d.compare(cmd.Context(), settle)

@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) error {
 		if found {
 			stays += fmt.Sprintf("; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
 		}
-		r.note("%s\nlook at it with  export DMSC_NODE=@%s  and  dmsc get adjacency|lsdb|rib|fib|spf-log, dmsc lsdb diff", stays, nodes)
+		r.note("%s\nlook at it with  export DMSC_NODES=@%s  and  dmsc get adjacency|lsdb|rib|fib|spf-log, dmsc lsdb diff", stays, nodes)
 		<-ctx.Done()
 	}
 	err = errors.Join(err, net.Close())
@@ -115,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// listNodes writes where the nodes are asked what they believe, as DMSC_NODE
+// listNodes writes where the nodes are asked what they believe, as DMSC_NODES
 // takes it.
 func listNodes(net *lab.Network, dir string) (path string, err error) {
 	var text strings.Builder

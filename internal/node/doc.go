@@ -14,6 +14,7 @@
 //	policies of the SCSC (scsc.Client)  ─┼─▶ events ─▶ loop ─▶ settle
 //	probes (internal/measure)           ─┤
 //	Envoy's ACKs, NACKs, going (xds)    ─┤
+//	an operator's drain (drain.go)      ─┤
 //	the clock (deadline of the parts)   ─┘
 //
 // settle (pipeline.go) is the walk of a datum: flood, compute, overlay,
@@ -21,7 +22,7 @@
 // disk write, a message, a probe or an ACK is somebody else's work, whose end
 // comes back as an event.
 //
-// Readers do not ask the loop. They get an immutable Status by an atomic
-// pointer, and the LSDB's rows from a go-memdb table that is written once per
-// batch.
+// Readers do not ask the loop. They get an immutable picture by an atomic
+// pointer, and the records from a go-memdb table that is written once per batch;
+// what a page says of them (pages.go) is made by its reader.
 package node

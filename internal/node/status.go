@@ -57,6 +57,9 @@ type LSDBStatus struct {
 	Records int    `json:"records"`
 	Digest  string `json:"digest"`
 	Synced  bool   `json:"synced"`
+	// Flooding is full, full in doubt, or reduced: new records take the links of
+	// two covers.
+	Flooding string `json:"flooding"`
 }
 
 // AdjacencyStatus is the state of one link.
@@ -73,6 +76,9 @@ type AdjacencyStatus struct {
 	Pending    int         `json:"pending"`
 	DampedSec  float64     `json:"damped_seconds"` // until a link that flaps returns; 0: nothing holds it back
 	IsObserver bool        `json:"observer"`
+	// Flooding: new records take this link. In a dense network they take the
+	// links of two covers only.
+	Flooding bool `json:"flooding"`
 }
 
 // PodStatus is where one prefix of a pod stands.
@@ -151,7 +157,7 @@ func (n *Node) Summary() Summary {
 		p = &picture{view: &linkstate.View{}}
 	}
 	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
-	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced}
+	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced, Flooding: p.view.Flooding.String()}
 	s.FIBStatus, s.Drain = p.fibStatus(now), p.drain()
 	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published(), Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
@@ -186,9 +192,21 @@ func (p *picture) adjacencies(now time.Time) []AdjacencyStatus {
 			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), Alive: a.Alive, Metric: a.Metric, Class: a.Class.String(),
 			Data: a.Data, RTTMicros: a.RTT.Microseconds(), SinceSec: now.Sub(a.Since).Seconds(), Pending: a.Pending, IsObserver: a.Observer,
 			DampedSec: seconds(now, a.DampedUntil),
+			Flooding:  floods(p.view, a),
 		})
 	}
 	return out
+}
+
+// floods reports whether new records take a link.
+func floods(v *linkstate.View, a linkstate.Adjacency) bool {
+	switch a.State {
+	case linkstate.StateExchange, linkstate.StateSynced:
+		return true
+	case linkstate.StateFull:
+		return v.Flooding != linkstate.FloodingReduced || a.Covers != 0
+	}
+	return false
 }
 
 // checks are the conditions of readiness.
