@@ -21,7 +21,7 @@ import (
 // The nodes that a reading verb asks, by their health listeners.
 
 const (
-	nodesEnv        = "DMSC_NODES"
+	nodesEnv       = "DMSC_NODES"
 	defaultAddress = "http://127.0.0.1:17805"
 	nodeHelp       = `Nodes are asked at their health listeners: --node sg-1=http://10.0.0.1:17805, repeated for several, a bare address, or
 @FILE with one of these a line. ` + nodesEnv + ` lists the nodes of a fleet in the same form, separated by spaces or commas; all of
