@@ -46,6 +46,7 @@ type chaos struct {
 	net    *linkstatetest.Network
 	rand   *rand.Rand
 	seed   uint64
+	dense  bool // enough links for flood reduction
 	nodes  []dmsc.NodeID
 	links  []linkstate.LinkKey // of nodes[from[n]]
 	from   []dmsc.NodeID
@@ -72,7 +73,11 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		}
 		c.net.Announce(id, linkstatetest.Prefix(fmt.Sprintf("f%d/%d", n%3, n)))
 	}
-	for range c.rand.IntN(len(c.nodes)) {
+	extra := c.rand.IntN(len(c.nodes))
+	if c.dense = seed%8 == 0; c.dense {
+		extra = 5 * len(c.nodes)
+	}
+	for range extra {
 		a, b := c.node(), c.node()
 		if a != b {
 			c.link(a, b, dmsc.LinkID(fmt.Sprintf("x%d", len(c.links))))
@@ -214,6 +219,9 @@ func (c *chaos) run() {
 	// The lease of adopted records (30 s) and the longest resend are over then.
 	c.net.Run(45 * time.Second)
 	c.quiet("after the faults")
+	if c.dense {
+		c.reduced()
+	}
 	if c.seed%100 != 0 {
 		return // hours of keepalives and probes take their time
 	}
@@ -271,4 +279,32 @@ func (c *chaos) unrest() string {
 		}
 	}
 	return ""
+}
+
+// reduced checks that a dense network at rest sends a record over two covers:
+// two copies per node, and two more per node whose loss would part the network.
+func (c *chaos) reduced() {
+	for _, id := range c.nodes {
+		if f := c.net.Instance(id).View().Flooding; f != linkstate.FloodingReduced {
+			c.fatalf("%s floods %s", id, f)
+		}
+	}
+	copies := make(map[linkstate.LinkKey]int)
+	c.net.OnMessage = func(from dmsc.NodeID, e linkstate.Envelope) {
+		if u, ok := e.Message.(*linkstate.LSUpdate); ok {
+			for _, l := range u.Records {
+				if p, ok := l.Content.(*linkstate.PrefixLSA); ok && p.Prefixes[0].Prefix.String() == "late" {
+					copies[linkstate.LinkKey{Remote: from + ">" + e.Link.Remote, ID: e.Link.ID}] = 1
+				}
+			}
+		}
+	}
+	c.net.Announce(c.node(), linkstatetest.Prefix("late"))
+	c.net.Run(500 * time.Millisecond)
+	c.net.OnMessage = nil
+	if n := len(copies); n > 2*len(c.nodes)+2 || n < len(c.nodes)-1 {
+		c.fatalf("a record took %d links for %d nodes", n, len(c.nodes))
+	}
+	c.net.Run(3 * time.Second)
+	c.quiet("after a last announcement")
 }

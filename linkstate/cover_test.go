@@ -232,11 +232,12 @@ func reachable(g *topology, origin int32, lost func(coverLink) bool) (got []bool
 func nothing(coverLink) bool { return false }
 
 // TestEveryConnectedNodeHearsDespiteAnySingleLoss is the guarantee at covers:
-// every origin, every single node and every single link lost.
+// every origin, every single node and every single link lost; and it takes two
+// copies per node, and two more where blocks meet.
 func TestEveryConnectedNodeHearsDespiteAnySingleLoss(t *testing.T) {
 	for m := range meshes(100) {
 		g := newTopology(m.records())
-		s := newSpread(newCovers(g))
+		s, o := newSpread(newCovers(g)), newOrder(g)
 		try := func(origin int32, what string, lost func(coverLink) bool) {
 			want, _ := reachable(g, origin, lost)
 			if s.run(origin, lost); !slices.Equal(s.got, want) {
@@ -246,6 +247,15 @@ func TestEveryConnectedNodeHearsDespiteAnySingleLoss(t *testing.T) {
 		step := int32(1 + len(g.nodes)/50)
 		for origin := int32(0); int(origin) < len(g.nodes); origin += step {
 			try(origin, "nothing", nothing)
+			blocks := 0
+			for _, r := range o.root {
+				if r != none {
+					blocks++
+				}
+			}
+			if len(g.arcs) > reduceAbove*len(g.nodes) && s.copies > 2*(len(g.nodes)+blocks-1) {
+				t.Fatalf("%s: %d copies for %d nodes in %d blocks", m.name, s.copies, len(g.nodes), blocks)
+			}
 			for v := int32(0); int(v) < len(g.nodes); v += step {
 				if v != origin {
 					try(origin, fmt.Sprintf("node %d", v), func(l coverLink) bool { return l.a == v || l.b == v })
@@ -260,7 +270,6 @@ func TestEveryConnectedNodeHearsDespiteAnySingleLoss(t *testing.T) {
 	}
 }
 
-// TestCoversSpanAndShareOnlyBridges: both covers are spanning trees of every part.
 func TestCoversAreSpanningTrees(t *testing.T) {
 	for m := range meshes(1000) {
 		g := newTopology(m.records())

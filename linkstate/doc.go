@@ -38,8 +38,9 @@
 // then settles: adjacency.go moves the state machine of each link, damping.go
 // holds a flapping one back, startup.go ends the start-up, drain.go takes a
 // node out of service, delay.go measures a metric, origination.go brings our
-// records in line, flood.go queues what is new and fills the windows. hello.go
-// and exchange.go are the conversation with one neighbour, database.go the
+// records in line, flood.go queues what is new and fills the windows,
+// reduction.go says over which links, by the covers that topology.go,
+// numbering.go and cover.go compute. hello.go and exchange.go are the conversation with one neighbour, database.go the
 // store and the order of records, receive.go and limits.go what is taken from a
 // neighbour, difference.go what a new version means and goodnews.go when to
 // compute it, view.go what readers get. docs/link-state.md names each rule of
@@ -90,6 +91,19 @@
 // refused or has no effect look at the record and at how many its origin has, so
 // all nodes judge alike (limits.go). What is refused is a stub in the digests
 // for who sent it. linkstatetest checks all this over random networks and faults.
+//
+// # Flood reduction
+//
+// With more than 8 links per node on average a record does not take all links
+// but two covers: spanning trees that every node computes alike from its records
+// (cover.go). What comes by a cover goes on by that cover, once. Whatever single
+// node or link is lost, one of the two still leads to everybody, at the cost of
+// two copies per node. While a node is in doubt (it starts, a cover has lost a
+// link, the covers were others a second ago) it floods over all links, as every
+// node does at any time towards observers, neighbours in exchange and links that
+// the covers do not know (reduction.go). What two failures at once leave out, the
+// digests bring. RFC 9667 and draft-ietf-lsr-distoptflood do the like for IS-IS
+// and OSPF; docs/adr/0008 compares.
 //
 // # Neighbours that lie
 //

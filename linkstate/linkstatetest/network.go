@@ -65,6 +65,7 @@ type node struct {
 	prefixes []linkstate.Prefix
 	tickAt   time.Time
 	alarms   []linkstate.Alarm
+	mute     bool // passes on no records of others, and says it did
 }
 
 type link struct {

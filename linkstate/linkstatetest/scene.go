@@ -26,7 +26,7 @@ import (
 //	lsdb
 //	----
 //
-// Verbs that print: lsdb, adjacency, synced, messages, alarms, changed,
+// Verbs that print: lsdb, adjacency, synced, messages, alarms, changed, flooding, copies, holders,
 // computed. The others print nothing unless they fail.
 type Scene struct {
 	*Network
@@ -34,13 +34,15 @@ type Scene struct {
 	changed  map[dmsc.NodeID]linkstate.Change
 	computed []string            // when and where the topology was computed anew
 	alarmed  map[dmsc.NodeID]int // alarms already printed
+	copies   map[string]int      // of each version of a record
 }
 
 // NewScene returns a scene on an empty network.
 func NewScene(seed uint64) *Scene {
-	s := &Scene{Network: NewNetwork(seed), changed: make(map[dmsc.NodeID]linkstate.Change), alarmed: make(map[dmsc.NodeID]int)}
+	s := &Scene{Network: NewNetwork(seed), changed: make(map[dmsc.NodeID]linkstate.Change), alarmed: make(map[dmsc.NodeID]int), copies: make(map[string]int)}
 	s.OnMessage = func(from dmsc.NodeID, e linkstate.Envelope) {
 		s.messages = append(s.messages, fmt.Sprintf("%s %s>%s %s", s.Now().Sub(Epoch), from, e.Link, describe(e.Message)))
+		s.count(e.Message)
 	}
 	s.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) {
 		s.changed[id] |= rd.Changed
@@ -167,6 +169,11 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"messages":  (*Scene).doMessages,
 	"alarms":    (*Scene).doAlarms,
 	"changed":   (*Scene).doChanged,
+	"clique":    (*Scene).doClique,
+	"mute":      (*Scene).doMute,
+	"flooding":  (*Scene).doFlooding,
+	"copies":    (*Scene).doCopies,
+	"holders":   (*Scene).doHolders,
 	"computed":  (*Scene).doComputed,
 }
 
