@@ -116,16 +116,16 @@ type chooser struct {
 	inner [2][]bool  // is a parent
 }
 
-// neighbours calls f with every neighbour of v within its block, the first arc
-// to it, and whether there is another.
-func (c *chooser) neighbours(v int32, f func(u, k int32, parallel bool)) {
+// neighbours calls f with every neighbour of v within its block and the first
+// arc to it.
+func (c *chooser) neighbours(v int32, f func(u, k int32)) {
 	top := c.block[v]
 	for k := c.first[v]; k < c.first[v+1]; {
 		u, first := c.arcs[k].to, k
 		for k++; k < c.first[v+1] && c.arcs[k].to == u; k++ {
 		}
 		if c.block[u] == top || u == c.root[top] {
-			f(u, first, k > first+1)
+			f(u, first)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func (c *chooser) neighbours(v int32, f func(u, k int32, parallel bool)) {
 func (c *chooser) reserve() {
 	nodes := int32(len(c.nodes))
 	for v := range nodes {
-		c.neighbours(v, func(u, _ int32, _ bool) {
+		c.neighbours(v, func(u, _ int32) {
 			if c.at[u] < c.at[v] {
 				c.lower[v]++
 			}
@@ -161,7 +161,7 @@ func (c *chooser) reserve() {
 		}
 	}
 	for _, v := range slices.Backward(c.sequence) {
-		c.neighbours(v, func(u, _ int32, _ bool) {
+		c.neighbours(v, func(u, _ int32) {
 			if c.at[u] > c.at[v] && better(u, c.reserved[v]) {
 				c.reserved[v] = u
 			}
@@ -186,16 +186,20 @@ func (c *chooser) choose(v int32, cover int) {
 		return
 	}
 	best, parent := ^uint64(0), int32(none)
-	c.neighbours(v, func(u, k int32, parallel bool) {
+	c.neighbours(v, func(u, k int32) {
 		if (c.at[u] < c.at[v]) != (cover == 0) {
 			return
 		}
-		shared, outer, far := false, uint64(0), c.at[u]
+		shared, outer, far := uint64(0), uint64(0), c.at[u]
 		if cover == 0 {
-			shared = c.block[u] == top && c.reserved[u] == v || u == root && c.second[top] == v
+			if c.block[u] == top && c.reserved[u] == v || u == root && c.second[top] == v {
+				shared = 1
+			}
 		} else {
 			far = int32(len(c.nodes)) - far
-			shared = c.arcs[c.up[0][u]].to == v
+			if c.arcs[c.up[0][u]].to == v {
+				shared = 1
+			}
 			if c.inner[0][u] {
 				outer = 1
 			}
@@ -203,14 +207,7 @@ func (c *chooser) choose(v int32, cover int) {
 		if !c.inner[cover][u] {
 			outer += 2
 		}
-		rank := uint64(c.depth[u])<<34 | outer<<32 | uint64(far)
-		switch {
-		case shared && !parallel:
-			rank |= 1 << 63
-		case shared && cover == 1:
-			k++ // cover 1 has the first
-		}
-		if rank < best {
+		if rank := shared<<63 | uint64(c.depth[u])<<34 | outer<<32 | uint64(far); rank < best {
 			best, c.up[cover][v], parent = rank, k, u
 		}
 	})
@@ -255,14 +252,8 @@ func (c *chooser) covers() *covers {
 		}
 		slices.SortFunc(out.trees[cover], coverLink.compare)
 	}
-	inBlock := make([]bool, len(c.nodes))
-	for _, v := range c.sequence {
-		if root := c.root[v]; root != none {
-			// v is the highest of a block; its root may be in another one, too.
-			out.cross[v], out.cross[root] = true, out.cross[root] || inBlock[root]
-			inBlock[root] = true
-		}
-		inBlock[v] = inBlock[v] || c.root[c.block[v]] != none
+	for v, root := range c.root { // those that have one are the highest of a block
+		out.cross[v] = root != none
 	}
 	for one, two := out.trees[0], out.trees[1]; len(one) > 0 && len(two) > 0; {
 		d := one[0].compare(two[0])

@@ -81,6 +81,18 @@ func random(n, degree int, r *rand.Rand) mesh {
 	return m
 }
 
+func barbell() mesh {
+	m := mesh{name: "cliques with bridges, one twice", nodes: 30, links: [][2]int{{3, 14}, {14, 3}, {15, 25}}}
+	for k := range 3 {
+		for a := range 10 {
+			for b := range a {
+				m.link(10*k+a, 10*k+b)
+			}
+		}
+	}
+	return m
+}
+
 // meshes yields shapes of all kinds: dense and sparse, with bridges, blocks that
 // share a node, parallel links and more than one part.
 func meshes(seeds int) iter.Seq[mesh] {
@@ -94,15 +106,7 @@ func meshes(seeds int) iter.Seq[mesh] {
 				}
 			}
 		}
-		barbell := mesh{name: "cliques with bridges, one twice", nodes: 30, links: [][2]int{{3, 14}, {14, 3}, {15, 25}}}
-		for k := range 3 {
-			for a := range 10 {
-				for b := range a {
-					barbell.link(10*k+a, 10*k+b)
-				}
-			}
-		}
-		for _, m := range append(fixed, chain, barbell) {
+		for _, m := range append(fixed, chain, barbell()) {
 			if !yield(m) {
 				return
 			}

@@ -167,7 +167,7 @@ func (i *Instance) passOn(n news) {
 	if reduced && !i.reduction.cross && n.from != nil && n.from.follows() && n.from.covers != coverNone {
 		came = n.from.covers
 	}
-	done := n.rec.passed
+	came &^= n.rec.passed
 	n.rec.passed |= came
 	for _, a := range i.order {
 		var takes bool
@@ -176,7 +176,7 @@ func (i *Instance) passOn(n news) {
 		case reduced && a.follows():
 			// A parallel link to the sender may belong to the other cover, which it
 			// has not had.
-			takes = a.covers&came&^done != 0 && a.covers&done == 0
+			takes = a.covers&came != 0
 		default:
 			takes = (!n.again || !reduced) && (n.from == nil || a.Remote != n.from.Remote)
 		}
