@@ -69,7 +69,7 @@ func always(r ...node.Record) func(int) []node.Record { return func(int) []node.
 func nodeRecord(origin, order string, links ...node.LinkContent) node.Record {
 	return node.Record{
 		Key: origin + ".node", Origin: dmsc.NodeID(origin), Order: order, ExpiresSec: 3540, Bytes: 58, BodySHA256: "n" + order,
-		Content: &node.Content{NodeContent: &node.NodeContent{Role: dmsc.RoleSR, Transit: true, Links: links}},
+		Content: &node.Content{NodeContent: &node.NodeContent{Role: dmsc.RoleSR, Transit: true, AvoidTags: []string{}, Links: links}},
 	}
 }
 

@@ -106,7 +106,10 @@ func nodeName(c *node.NodeContent) string {
 		name += ", last resort"
 	}
 	if c.Algorithm != 0 {
-		name += fmt.Sprintf(", algorithm %d", c.Algorithm)
+		name += fmt.Sprintf(", algorithm %s", c.Algorithm)
+	}
+	if len(c.AvoidTags) > 0 {
+		name += ", avoids " + strings.Join(c.AvoidTags, " ")
 	}
 	return name
 }

@@ -74,7 +74,7 @@ func TestADifferenceIsToldInWords(t *testing.T) {
 		{
 			is(&linkstate.NodeLSA{Transit: true, Links: []linkstate.Link{link("a", "0", 1), link("a", "1", 1)}}),
 			is(&linkstate.NodeLSA{Algorithm: 1, Links: []linkstate.Link{link("a", "1", dmsc.LastResort), link("b", "0", 2*dmsc.LastResort+5)}}),
-			[]string{"last resort", "metric algorithm 0 → 1", "link to a#1: metric 1 → last resort", "link to b up (metric 2 last resorts + 5)", "link to a down"},
+			[]string{"last resort", "metric algorithm igp → delay", "link to a#1: metric 1 → last resort", "link to b up (metric 2 last resorts + 5)", "link to a down"},
 		},
 		{
 			is(&linkstate.PrefixLSA{Prefixes: []linkstate.Prefix{prefix("a/1", 0, 1), prefix("b/1", 0, 1), prefix("c/1", 0, 1)}}),
