@@ -62,6 +62,8 @@ func TestBadLocalEventsLeaveEverythingAsItWas(t *testing.T) {
 		linkstate.SetPrefixes{Prefixes: []linkstate.Prefix{linkstatetest.Prefix("b/1"), linkstatetest.Prefix("b/1")}},
 		linkstate.SetPrefixes{Prefixes: []linkstate.Prefix{{}}},
 		linkstate.SetQuality{Link: link, Loss: math.NaN()},
+		linkstate.SetDrain{Level: linkstate.DrainRemoved + 1},
+		linkstate.SetAuthorizations{Authorizations: map[uint32]*linkstate.AuthLSA{7: {}}},
 	} {
 		inst.Step(linkstatetest.Epoch, ev)
 		rd := inst.Ready()
@@ -367,6 +369,8 @@ func (g *gibberish) event(now time.Time, session uint64) linkstate.Event {
 		return linkstate.SetQuality{Link: g.link(), Delay: time.Duration(g.word()), Loss: math.Float64frombits(g.word())}
 	case 7:
 		return linkstate.SetDrain{Level: linkstate.Drain(g.byte() % 4)}
+	case 8:
+		return linkstate.SetAuthorizations{Authorizations: map[uint32]*linkstate.AuthLSA{uint32(g.word()): {POA: []byte{g.byte()}}}}
 	}
 	return linkstate.Received{Link: g.link(), Message: g.message(now, session)}
 }
