@@ -9,6 +9,7 @@ ARGS ?=
 PKG ?= ./...
 FUZZTIME ?= 30s
 SOAK ?= 10
+SEEDS ?= 100000
 
 # Packages that run whole networks and time them: one at a time, alone.
 NETWORKS = /(e2e|internal/demo|internal/bench)$$
@@ -79,7 +80,14 @@ fuzz: ## run every fuzz test for FUZZTIME (30s)
 	done
 
 .PHONY: soak
-soak: build envoy ## run the demo's whole story SOAK (10) times in a row
+soak: soak-sim soak-demo ## simulate SEEDS (100000) networks, then run the demo's story SOAK (10) times
+
+.PHONY: soak-sim
+soak-sim: ## simulate SEEDS (100000) random networks through random faults
+	DMSC_SEEDS=$(SEEDS) go test -count=1 -timeout 0 -v -run '^TestNetworksHoldThroughAnyFaults$$' ./internal/sim
+
+.PHONY: soak-demo
+soak-demo: build envoy ## run the demo's whole story SOAK (10) times in a row
 	@for ((i = 1; i <= $(SOAK); i++)); do echo "run $$i of $(SOAK)"; $(WITH_ENVOY) bin/dmsc demo --once $(ARGS); done
 
 .PHONY: e2e-compose

@@ -61,7 +61,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		demoCommand(), benchCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
 		getCommand(), lsdbCommand(), drainCommand(), undrainCommand(),
-		spfCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
+		spfCommand(), simCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root
 }

@@ -19,6 +19,8 @@ var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 const (
 	// dialEvery is the time between two attempts to connect a control stream.
 	dialEvery = 100 * time.Millisecond
+	// halfOpen is when the keepalive of package peering gives a silent stream up.
+	halfOpen = 3 * time.Second
 	// patience is how long a node without neighbours leaves its Envoy alone.
 	patience = 5 * time.Second
 )
@@ -31,6 +33,15 @@ type Network struct {
 	OnReady func(node dmsc.NodeID, rd linkstate.Ready)
 	// OnMessage, if set, sees every message when it is sent.
 	OnMessage func(from dmsc.NodeID, e linkstate.Envelope)
+	// Tamper, if set, says what arrives instead of a message, nil for nothing: it
+	// makes liars.
+	Tamper func(from dmsc.NodeID, e linkstate.Envelope) linkstate.Message
+	// OnViolation, if set, is told when a node breaks one of the Rules that hold
+	// at any time.
+	OnViolation func(Violation)
+	// ProbeAlways sends every regular probe, also those whose result has been
+	// the same for long; see wire.go.
+	ProbeAlways bool
 
 	seed   uint64
 	rand   *rand.Rand
@@ -39,6 +50,28 @@ type Network struct {
 	queued uint64
 	nodes  []*node // sorted by id
 	links  []*link // sorted by (a, b, id)
+	named  map[dmsc.NodeID]*node
+	ends   map[ends]*link
+
+	traffic Traffic
+}
+
+// Traffic counts what has happened on all control streams.
+type Traffic struct {
+	Messages   int `json:"messages"`
+	Updates    int `json:"updates"` // of the messages
+	Records    int `json:"records"` // in the updates
+	Lost       int `json:"lost"`
+	Duplicated int `json:"duplicated"`
+	Reordered  int `json:"reordered"`
+	// Turns of all nodes: events taken in and ticks.
+	Turns int `json:"turns"`
+}
+
+// ends names a link, a < b.
+type ends struct {
+	a, b dmsc.NodeID
+	id   dmsc.LinkID
 }
 
 // Link configures AddLink; the zero value of a field is its default.
@@ -63,9 +96,18 @@ type node struct {
 	life     int                 // of the agent; events of earlier lives are void
 	file     uint64              // incarnation in the state file
 	prefixes []linkstate.Prefix
+	saved    *saved // copy of the state file
+	links    []*link
 	tickAt   time.Time
 	alarms   []linkstate.Alarm
-	mute     bool // passes on no records of others, and says it did
+	mute     bool                             // passes on no records of others, and says it did
+	held     map[linkstate.Key]*linkstate.LSA // what this life of the agent has held
+}
+
+// saved is what a state file holds.
+type saved struct {
+	incarnation uint64
+	prefixes    []linkstate.Prefix
 }
 
 type link struct {
@@ -76,12 +118,18 @@ type link struct {
 	streams       int
 	dialling      bool
 	arrival       [2]time.Time // last arrival at b, at a: streams keep order
+	probes        [2]prober    // from a, from b
 }
 
 // NewNetwork returns an empty network whose chances follow from seed.
 func NewNetwork(seed uint64) *Network {
-	return &Network{seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), now: Epoch}
+	n := &Network{now: Epoch, named: map[dmsc.NodeID]*node{}, ends: map[ends]*link{}}
+	n.Seed(seed)
+	return n
 }
+
+// Seed makes all chances from now on follow from seed.
+func (n *Network) Seed(seed uint64) { n.seed, n.rand = seed, rand.New(rand.NewPCG(seed, 0)) }
 
 // Now returns the virtual time.
 func (n *Network) Now() time.Time { return n.now }
@@ -101,8 +149,30 @@ func (n *Network) Instance(id dmsc.NodeID) *linkstate.Instance { return n.node(i
 // Forwards reports whether the Envoy of a node serves a FIB, agent or not.
 func (n *Network) Forwards(id dmsc.NodeID) bool { return n.node(id).fib }
 
+// Runs reports whether the Envoy of a node runs, with a FIB or without.
+func (n *Network) Runs(id dmsc.NodeID) bool { return n.node(id).envoy }
+
+// Announced returns what the pods of a node announce.
+func (n *Network) Announced(id dmsc.NodeID) []linkstate.Prefix { return n.node(id).prefixes }
+
+// Links returns the links of a node, dead or alive, in a fixed order.
+func (n *Network) Links(id dmsc.NodeID) []linkstate.LinkKey {
+	nd := n.node(id)
+	keys := make([]linkstate.LinkKey, len(nd.links))
+	for i, lk := range nd.links {
+		keys[i] = lk.key(id)
+	}
+	return keys
+}
+
 // Passes reports whether the data path of a link is intact between its Envoys.
 func (n *Network) Passes(a, b dmsc.NodeID, id dmsc.LinkID) bool { return n.link(a, b, id).data }
+
+// Traffic returns the counts since the start.
+func (n *Network) Traffic() Traffic { return n.traffic }
+
+// After calls do when d of virtual time has passed.
+func (n *Network) After(d time.Duration, do func()) { n.after(d, do) }
 
 // Alarms returns what a node has raised since its first start.
 func (n *Network) Alarms(id dmsc.NodeID) []linkstate.Alarm { return n.node(id).alarms }
@@ -123,6 +193,7 @@ func (n *Network) AddNode(id dmsc.NodeID, role dmsc.Role, change ...func(*linkst
 		panic(fmt.Sprintf("node %s exists", id))
 	}
 	n.nodes = slices.Insert(n.nodes, at, nd)
+	n.named[id] = nd
 	n.start(nd)
 }
 
@@ -138,10 +209,14 @@ func (n *Network) AddLink(a, b dmsc.NodeID, l Link) {
 	l.Reverse = cmp.Or(l.Reverse, l.Metric)
 	l.Delay = cmp.Or(l.Delay, time.Millisecond)
 	lk := &link{Link: l, a: a, b: b, control: true, data: true}
-	n.links = append(n.links, lk)
-	slices.SortFunc(n.links, func(x, y *link) int {
-		return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b), cmp.Compare(x.ID, y.ID))
-	})
+	if n.ends[ends{a, b, l.ID}] != nil {
+		panic(fmt.Sprintf("link %s %s %s exists", a, b, l.ID))
+	}
+	n.ends[ends{a, b, l.ID}] = lk
+	n.links = insertLink(n.links, lk)
+	for _, nd := range []*node{n.node(a), n.node(b)} {
+		nd.links = insertLink(nd.links, lk)
+	}
 	for _, nd := range []*node{n.node(a), n.node(b)} {
 		n.step(nd, linkstate.SetLinks{Links: n.configured(nd)})
 		n.probeRegularly(nd, lk)
@@ -149,10 +224,18 @@ func (n *Network) AddLink(a, b dmsc.NodeID, l Link) {
 	n.dial(lk, 0)
 }
 
+func insertLink(links []*link, lk *link) []*link {
+	at, _ := slices.BinarySearchFunc(links, lk, func(x, y *link) int {
+		return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b), cmp.Compare(x.ID, y.ID))
+	})
+	return slices.Insert(links, at, lk)
+}
+
 // Change alters a link's chances, delay and the like; metrics are applied too.
 func (n *Network) Change(a, b dmsc.NodeID, id dmsc.LinkID, change func(*Link)) {
 	lk := n.link(a, b, id)
 	change(&lk.Link)
+	n.wakeLink(lk)
 	n.step(n.node(lk.a), linkstate.SetLinks{Links: n.configured(n.node(lk.a))})
 	n.step(n.node(lk.b), linkstate.SetLinks{Links: n.configured(n.node(lk.b))})
 }
@@ -210,23 +293,23 @@ func (n *Network) after(d time.Duration, do func()) {
 }
 
 func (n *Network) node(id dmsc.NodeID) *node {
-	at, ok := slices.BinarySearchFunc(n.nodes, id, func(nd *node, id dmsc.NodeID) int { return cmp.Compare(nd.id, id) })
-	if !ok {
+	nd := n.named[id]
+	if nd == nil {
 		panic(fmt.Sprintf("no node %s", id))
 	}
-	return n.nodes[at]
+	return nd
 }
 
 func (n *Network) link(a, b dmsc.NodeID, id dmsc.LinkID) *link {
-	if b < a {
-		a, b = b, a
+	lk := n.ends[endsOf(a, b, id)]
+	if lk == nil {
+		panic(fmt.Sprintf("no link %s %s %s", a, b, id))
 	}
-	for _, lk := range n.links {
-		if lk.a == a && lk.b == b && lk.ID == cmp.Or(id, "0") {
-			return lk
-		}
-	}
-	panic(fmt.Sprintf("no link %s %s %s", a, b, id))
+	return lk
+}
+
+func endsOf(a, b dmsc.NodeID, id dmsc.LinkID) ends {
+	return ends{min(a, b), max(a, b), cmp.Or(id, "0")}
 }
 
 // key names the link as the node sees it.
@@ -239,8 +322,8 @@ func (lk *link) key(at dmsc.NodeID) linkstate.LinkKey {
 
 func (n *Network) configured(nd *node) []linkstate.LinkConfig {
 	var links []linkstate.LinkConfig
-	for _, lk := range n.links {
-		if lk.a != nd.id && lk.b != nd.id || n.node(lk.key(nd.id).Remote).config.Role == dmsc.RoleObserver {
+	for _, lk := range nd.links {
+		if n.node(lk.key(nd.id).Remote).config.Role == dmsc.RoleObserver {
 			continue
 		}
 		metric := lk.Metric
@@ -268,6 +351,7 @@ func (n *Network) tick(nd *node) {
 }
 
 func (n *Network) turn(nd *node) {
+	n.traffic.Turns++
 	rd := nd.inst.Ready()
 	if rd.Incarnation != 0 {
 		nd.file = rd.Incarnation
@@ -275,15 +359,24 @@ func (n *Network) turn(nd *node) {
 	nd.alarms = append(nd.alarms, rd.Alarms...)
 	if nd.envoy && !nd.fib && nd.inst.View().Synced {
 		nd.fib = true
+		n.wakeNode(nd)
 	}
+	n.watch(nd, rd.Records)
 	for _, e := range rd.Messages {
 		if n.OnMessage != nil {
 			n.OnMessage(nd.id, e)
 		}
-		n.deliver(nd, e)
+		if n.Tamper != nil {
+			e.Message = n.Tamper(nd.id, e)
+		}
+		if e.Message != nil {
+			n.deliver(nd, e)
+		}
 	}
 	for _, k := range rd.Probe {
-		n.probe(nd, n.link(nd.id, k.Remote, k.ID))
+		lk := n.link(nd.id, k.Remote, k.ID)
+		n.wake(nd, lk)
+		n.probe(nd, lk)
 	}
 	for _, k := range rd.Reset {
 		n.disconnect(n.link(nd.id, k.Remote, k.ID))

@@ -30,11 +30,15 @@ import (
 // computed. The others print nothing unless they fail.
 type Scene struct {
 	*Network
-	messages []string
-	changed  map[dmsc.NodeID]linkstate.Change
-	computed []string            // when and where the topology was computed anew
-	alarmed  map[dmsc.NodeID]int // alarms already printed
-	copies   map[string]int      // of each version of a record
+	// AtRest, if set, checks what the caller builds on the network at every rest.
+	AtRest func() *Violation
+
+	violations []Violation // not printed yet
+	messages   []string
+	changed    map[dmsc.NodeID]linkstate.Change
+	computed   []string            // when and where the topology was computed anew
+	alarmed    map[dmsc.NodeID]int // alarms already printed
+	copies     map[string]int      // of each version of a record
 }
 
 // NewScene returns a scene on an empty network.
@@ -44,6 +48,7 @@ func NewScene(seed uint64) *Scene {
 		s.messages = append(s.messages, fmt.Sprintf("%s %s>%s %s", s.Now().Sub(Epoch), from, e.Link, describe(e.Message)))
 		s.count(e.Message)
 	}
+	s.OnViolation = func(v Violation) { s.violations = append(s.violations, v) }
 	s.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) {
 		s.changed[id] |= rd.Changed
 		if rd.Changed&linkstate.ChangedTopology != 0 {
@@ -64,11 +69,24 @@ func (s *Scene) Do(d *datadriven.TestData) string {
 		if l = strings.TrimSpace(l); l == "" || l[0] == '#' {
 			continue
 		}
-		if err := s.verb(&out, l); err != nil {
+		if err := s.Play(&out, l); err != nil {
 			fmt.Fprintf(&out, "%s: %v\n", l, err)
 		}
 	}
 	return out.String()
+}
+
+// Play runs one line. Its error is a *Violation, or about the line.
+func (s *Scene) Play(out *strings.Builder, line string) error {
+	if err := s.verb(out, line); err != nil {
+		return err
+	}
+	if len(s.violations) > 0 {
+		v := s.violations[0]
+		s.violations = nil
+		return &v
+	}
+	return nil
 }
 
 // arguments are the words of a line, those of the form key=value apart.
@@ -145,6 +163,7 @@ func (s *Scene) verb(out *strings.Builder, line string) error {
 }
 
 var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
+	"seed":      (*Scene).doSeed,
 	"node":      (*Scene).doNode,
 	"link":      (*Scene).doLink,
 	"announce":  (*Scene).doAnnounce,
@@ -152,9 +171,11 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"withdraw":  (*Scene).doWithdraw,
 	"replace":   (*Scene).doReplace,
 	"run":       (*Scene).doRun,
+	"rest":      (*Scene).doRest,
 	"cut":       (*Scene).doCut,
 	"heal":      (*Scene).doHeal,
 	"kill":      (*Scene).doKill,
+	"save":      (*Scene).doSave,
 	"restart":   (*Scene).doRestart,
 	"drain":     (*Scene).doDrain,
 	"metric":    (*Scene).doMetric,
@@ -177,14 +198,14 @@ var verbs = map[string]func(*Scene, *arguments, *strings.Builder){
 	"computed":  (*Scene).doComputed,
 }
 
-// Example: node sg-1 SG lifetime=10m lease=30s hold=60s algorithm=1 avoid=metered,satellite
+// Example: node sg-1 SG transit=true lifetime=10m lease=30s hold=60s algorithm=1 avoid=metered,satellite
 func (s *Scene) doNode(a *arguments, _ *strings.Builder) {
 	id := a.id(0)
 	role, err := dmsc.ParseRole(a.word(1))
 	a.errs = append(a.errs, err)
 	lifetime, lease, hold := a.duration(a.named["lifetime"]), a.duration(a.named["lease"]), a.duration(a.named["hold"])
 	algorithm := linkstate.Algorithm(a.number("algorithm"))
-	domain, avoid := a.named["domain"], a.list("avoid")
+	domain, avoid, transit := a.named["domain"], a.list("avoid"), a.named["transit"]
 	if errors.Join(a.errs...) != nil {
 		return
 	}
@@ -192,6 +213,9 @@ func (s *Scene) doNode(a *arguments, _ *strings.Builder) {
 		c.Lifetime, c.Lease, c.Hold, c.Algorithm, c.Avoid = lifetime, lease, hold, algorithm, avoid
 		if domain != "" {
 			c.Domain = domain
+		}
+		if transit != "" {
+			c.Transit = transit == "true"
 		}
 	})
 }
@@ -208,12 +232,13 @@ func (s *Scene) doLink(a *arguments, _ *strings.Builder) {
 	}
 }
 
-// Example: announce sg-1 a/1 b/2 metric=5 preference=1
+// Example: announce sg-1 a/1 b/2 metric=5 preference=1 weight=3
 func (s *Scene) doAnnounce(a *arguments, _ *strings.Builder) {
 	var ps []linkstate.Prefix
 	for _, w := range a.words[1:] {
 		p := Prefix(w)
 		p.Metric, p.Preference = dmsc.Metric(a.number("metric")), uint32(a.number("preference"))
+		p.Weight = max(p.Weight, uint32(a.number("weight")))
 		ps = append(ps, p)
 	}
 	s.Announce(a.id(0), ps...)
@@ -243,6 +268,33 @@ func (s *Scene) doReplace(a *arguments, _ *strings.Builder) {
 	}
 	s.Replace(a.id(0), ps...)
 }
+
+// Example: seed 7 (before the first node; the chances of a scene follow from 1 else)
+func (s *Scene) doSeed(a *arguments, _ *strings.Builder) {
+	seed, err := strconv.ParseUint(a.word(0), 10, 64)
+	a.errs = append(a.errs, err)
+	s.Seed(seed)
+}
+
+// doRest waits until the network is at rest and says what keeps it from it.
+//
+// Example: rest [5m]
+func (s *Scene) doRest(a *arguments, _ *strings.Builder) {
+	limit := longestRest
+	if len(a.words) > 0 {
+		limit = a.duration(a.word(0))
+	}
+	v := s.Rest(limit)
+	if v == nil && s.AtRest != nil {
+		v = s.AtRest()
+	}
+	if v != nil {
+		a.errs = append(a.errs, v)
+	}
+}
+
+// longestRest outlasts hold, lease and damping, one after the other.
+const longestRest = 4 * time.Minute
 
 // Example: run 2s
 func (s *Scene) doRun(a *arguments, _ *strings.Builder) { s.Run(a.duration(a.word(0))) }
@@ -283,12 +335,20 @@ func (s *Scene) doKill(a *arguments, _ *strings.Builder) {
 	}
 }
 
-// Example: restart sr-1 [blank]
+// Example: save sr-1 (a copy of its state file)
+func (s *Scene) doSave(a *arguments, _ *strings.Builder) { s.Save(a.id(0)) }
+
+// Example: restart sr-1 [blank|saved] (its state file is lost, or is the copy)
 func (s *Scene) doRestart(a *arguments, _ *strings.Builder) {
-	if len(a.words) > 1 && a.words[1] == "blank" {
-		s.RestartBlank(a.id(0))
-	} else {
+	switch strings.Join(a.words[1:], " ") {
+	case "":
 		s.Restart(a.id(0))
+	case "blank":
+		s.RestartBlank(a.id(0))
+	case "saved":
+		s.RestartSaved(a.id(0))
+	default:
+		a.errs = append(a.errs, errors.New("restart from what?"))
 	}
 }
 

@@ -1,0 +1,135 @@
+package sim_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/sim"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+)
+
+// TestNetworksHoldThroughAnyFaults simulates random networks. DMSC_SEEDS sets
+// how many (2000), DMSC_SEED one alone.
+func TestNetworksHoldThroughAnyFaults(t *testing.T) {
+	first, seeds := uint64(1), number(t, "DMSC_SEEDS", 2000)
+	one := os.Getenv("DMSC_SEED") != ""
+	if one {
+		first, seeds = number(t, "DMSC_SEED", 1), 1
+	}
+	sum := newCoverage()
+	t.Run("seeds", func(t *testing.T) {
+		const workers = 4
+		for w := range uint64(workers) {
+			t.Run(fmt.Sprintf("worker %d", w), func(t *testing.T) {
+				t.Parallel()
+				for seed := first + w; seed < first+seeds; seed += workers {
+					opts := randomOptions(seed)
+					report, err := sim.Run(t.Context(), opts)
+					if err != nil {
+						t.Fatalf("DMSC_SEED=%d: %v", seed, err)
+					}
+					if f := report.Failure; f != nil {
+						t.Errorf("DMSC_SEED=%d: %s: %s\n\nthe shortest scene of %d:\n%s", seed, f.Rule, f.Text, f.Replays, strings.Join(f.Scene, "\n"))
+						return
+					}
+					sum.add(opts, report)
+				}
+			})
+		}
+	})
+	t.Logf("\n%s", sum)
+	if missing := sum.missing(); seeds >= 40 && len(missing) > 0 {
+		t.Errorf("these networks prove nothing of %s", strings.Join(missing, ", "))
+	}
+}
+
+func number(t *testing.T, env string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(env)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
+}
+
+// randomOptions follow from the seed: mostly small networks, a few of 50 nodes.
+func randomOptions(seed uint64) sim.Options {
+	r := rand.New(rand.NewPCG(seed, 9))
+	n := 5 + r.IntN(6)
+	switch r.IntN(40) {
+	case 0:
+		n = 30 + r.IntN(21)
+	case 1, 2, 3, 4, 5:
+		n = 11 + r.IntN(10)
+	}
+	opts := sim.Options{
+		Topology: randomTopology(r, n), Seed: seed, Events: 20 + r.IntN(3),
+		Hold: 5 * time.Second, Lease: 4 * time.Second,
+	}
+	if r.IntN(2) == 0 {
+		opts.Loss = 0.2 * r.Float64()
+	}
+	if r.IntN(20) == 0 {
+		opts.Hold, opts.Lease = 0, 0
+	}
+	opts.Later = seed%500 == 0
+	return opts
+}
+
+// randomTopology is connected, with parallel links, asymmetric metrics, all
+// classes, nodes that carry no transit anywhere, pools, and names with several
+// owners.
+func randomTopology(r *rand.Rand, n int) *topology.Topology {
+	t := &topology.Topology{Name: fmt.Sprintf("random-%d", n)}
+	for i := range n {
+		node := topology.Node{ID: dmsc.NodeID(fmt.Sprintf("sr-%d", i)), Role: dmsc.RoleSR, Transit: true}
+		if r.IntN(3) == 0 {
+			node = topology.Node{ID: dmsc.NodeID(fmt.Sprintf("sg-%d", i)), Role: dmsc.RoleSG, Transit: r.IntN(4) == 0}
+		}
+		t.Nodes = append(t.Nodes, node)
+	}
+	used := map[string]bool{}
+	link := func(i, j int) {
+		id := dmsc.LinkID([]string{"0", "0", "0", "x"}[r.IntN(4)])
+		key := fmt.Sprint(min(i, j), max(i, j), id)
+		if i == j || used[key] {
+			return
+		}
+		used[key] = true
+		l := topology.Link{
+			A: t.Nodes[i].ID, B: t.Nodes[j].ID, ID: id, Metric: dmsc.Metric(1 + r.IntN(10)),
+			Delay: time.Duration(1+r.IntN(10)) * time.Millisecond, Class: dmsc.LinkClass(r.IntN(3)),
+		}
+		l.ReverseMetric = l.Metric
+		if r.IntN(3) == 0 {
+			l.ReverseMetric = dmsc.Metric(1 + r.IntN(10))
+		}
+		t.Links = append(t.Links, l)
+	}
+	for i := 1; i < n; i++ {
+		link(i, r.IntN(i))
+	}
+	for range r.IntN(n + 1) {
+		link(r.IntN(n), r.IntN(n))
+	}
+	for i, node := range t.Nodes {
+		pod := topology.Pod{Name: fmt.Sprintf("pod-%d", i), Gateway: node.ID}
+		for _, p := range []string{fmt.Sprintf("f%d/%d", i%3, i), fmt.Sprintf("b/%d", i%4), "c"} {
+			if r.IntN(3) == 0 {
+				pod.Services = append(pod.Services, topology.Service{Prefix: dmsc.MustParsePrefix(p), Weight: 1, Metric: dmsc.Metric(r.IntN(3))})
+			}
+		}
+		t.Pods = append(t.Pods, pod)
+	}
+	return t
+}
