@@ -1,6 +1,7 @@
 package linkstate
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -28,6 +29,21 @@ const (
 	// its records at the others before it refreshes them.
 	MaxSkew = 20 * time.Minute
 )
+
+// tooMany says which of the limits on its lists a content breaks, "" if none.
+func tooMany(c Content) string {
+	switch c := c.(type) {
+	case *NodeLSA:
+		if n := len(c.Links); n > MaxLinks {
+			return fmt.Sprintf("%d links, at most %d are allowed", n, MaxLinks)
+		}
+	case *PrefixLSA:
+		if n := len(c.Prefixes); n > MaxPrefixes {
+			return fmt.Sprintf("%d prefixes, at most %d are allowed", n, MaxPrefixes)
+		}
+	}
+	return ""
+}
 
 // Limits of the database. A node that is over them keeps what it has.
 const (

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -579,5 +580,89 @@ func BenchmarkStepByNeighbours(b *testing.B) {
 				inst.View()
 			}
 		})
+	}
+}
+
+func TestWhatOthersWouldIgnoreIsNotOriginated(t *testing.T) {
+	f := newFoe(t)
+	var many []Prefix
+	for n := 0; len(many) <= MaxPrefixes; n++ {
+		if p := dmsc.MustParsePrefix(fmt.Sprint("a/", n)); Bucket(p) == 7 {
+			many = append(many, Prefix{Prefix: p})
+		}
+	}
+	key := Key{"sg-1", TypePrefix, 7}
+	f.Step(f.now, SetPrefixes{many[:MaxPrefixes]})
+	f.Ready()
+	f.Step(f.now, SetPrefixes{many})
+	if rd := f.Ready(); alarms(rd, AlarmRecordTooLarge) != 1 || len(f.db.records[key].Content.(*PrefixLSA).Prefixes) != MaxPrefixes {
+		t.Errorf("alarms %v", rd.Alarms)
+	}
+}
+
+// BenchmarkHostileRecord is what one record costs that a foe sends in updates
+// of a hundred.
+func BenchmarkHostileRecord(b *testing.B) {
+	const batch = 100
+	for _, c := range []struct {
+		name string
+		lsa  func(f *foe, n int) *LSA
+	}{
+		{"malformed", func(f *foe, n int) *LSA { return f.lsa("sg-9", TypeNode, 1, "x") }},
+		{"too-large", func(f *foe, n int) *LSA { return f.lsa("sg-9", TypeAuth, 1, large) }},
+		{"invented-origins", func(f *foe, n int) *LSA { return f.node(dmsc.NodeID(fmt.Sprint("x", n)), "y") }},
+		{"versions-of-one-record", func(f *foe, n int) *LSA {
+			l := f.node("sg-9", dmsc.NodeID(fmt.Sprint("x", n)))
+			l.Seq = uint64(n + 1)
+			return l
+		}},
+		{"ever-older", func(f *foe, n int) *LSA {
+			l := f.node("sg-9", "x")
+			l.Seq = uint64(1<<40 - n)
+			return l
+		}},
+		{"our-own", func(f *foe, n int) *LSA {
+			l := f.node("sg-1", "x")
+			l.Seq = uint64(n + 100)
+			return l
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			f := newFoe(b)
+			records := make([]*LSA, 0, batch)
+			for n := 0; b.Loop(); n++ {
+				records = append(records, c.lsa(f, n))
+				if len(records) == batch {
+					f.update(records...)
+					records = make([]*LSA, 0, batch)
+					if n/batch%10 == 0 {
+						f.wait(100 * time.Millisecond)
+					}
+				}
+			}
+		})
+	}
+}
+
+var large = string(make([]byte, MaxBody+1))
+
+// BenchmarkFullDatabase is the memory of a database that a foe has filled with
+// invented origins, up to all that it takes in, in a process with nothing else.
+func BenchmarkFullDatabase(b *testing.B) {
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		f := newFoe(b)
+		for n := range 1_000_000 {
+			f.update(f.node(dmsc.NodeID(fmt.Sprint("x", n)), "y"))
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+		b.ReportMetric(float64(len(f.db.records)), "records")
+		if len(f.db.records) > DefaultMaxRecords {
+			b.Fatal(len(f.db.records))
+		}
 	}
 }

@@ -44,6 +44,10 @@ func (i *Instance) want(k Key, c Content) {
 		i.dirty[k] = struct{}{}
 		return
 	}
+	if why := tooMany(c); why != "" {
+		i.alarm(AlarmRecordTooLarge, "%s would have %s: it stays as it was", k, why)
+		return
+	}
 	body := i.cfg.Encode(c)
 	if len(body) > MaxBody {
 		i.alarm(AlarmRecordTooLarge, "%s would have a body of %d bytes, at most %d are allowed: it stays as it was; announce fewer services with this node or shorter attributes", k, len(body), MaxBody)

@@ -120,6 +120,22 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	if n.rib != nil {
 		n.metrics.entries.Set(float64(n.rib.Len()))
 	}
+	if last := n.picture.Load(); last == nil || last.view != view {
+		n.showAdjacencies(view)
+	}
+	n.picture.Store(&picture{
+		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
+		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
+		policies: n.loop.reported, pods: n.loop.pods,
+	})
+	for _, shown := range n.loop.drainShown {
+		close(shown)
+	}
+	n.loop.drainShown = nil
+}
+
+// showAdjacencies counts the links by state and logs what has become of them.
+func (n *Node) showAdjacencies(view *linkstate.View) {
 	var adjacencies [linkstate.StateHeld + 1]int
 	for _, a := range view.Adjacencies {
 		adjacencies[a.State]++
@@ -131,15 +147,6 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	for s, count := range adjacencies { // each at once: a scrape may come in between
 		n.metrics.adjacency.WithLabelValues(linkstate.AdjacencyState(s).String()).Set(float64(count))
 	}
-	n.picture.Store(&picture{
-		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
-		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
-		policies: n.loop.reported, pods: n.loop.pods,
-	})
-	for _, shown := range n.loop.drainShown {
-		close(shown)
-	}
-	n.loop.drainShown = nil
 }
 
 // Summary returns what the agent believes now, in short. Safe from any
