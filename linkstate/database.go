@@ -73,6 +73,10 @@ func (r *record) compare(o *record) int {
 		cmp.Compare(r.NotAfter.Unix(), o.NotAfter.Unix()))
 }
 
+// size is what the record counts in the limits: each KiB of its body like a
+// record of its own.
+func (r *record) size() int { return 1 + (len(r.Body)+len(r.Signature))>>10 }
+
 // conflicts reports whether two versions claim one order for two bodies.
 func (r *record) conflicts(o *record) bool {
 	return r.Order == o.Order && (r.hash != o.hash || r.Tombstone != o.Tombstone)
@@ -82,6 +86,7 @@ func (r *record) conflicts(o *record) bool {
 type database struct {
 	records map[Key]*record
 	sums    [Ranges]uint64
+	size    int // of all records together, see record.size
 	origins map[dmsc.NodeID]origin
 	timers  timers
 
@@ -109,6 +114,7 @@ func (d *database) put(now time.Time, r *record) {
 	o := d.origins[r.Origin]
 	if old := d.records[r.Key]; old != nil {
 		d.sums[old.slot] -= old.sum
+		d.size -= old.size()
 	} else {
 		o.records++
 	}
@@ -116,12 +122,14 @@ func (d *database) put(now time.Time, r *record) {
 	d.origins[r.Origin] = o
 	d.records[r.Key] = r
 	d.sums[r.slot] += r.sum
+	d.size += r.size()
 	d.tree.Set(r.LSA)
 	d.schedule(now.Add(r.NotAfter.Sub(now)), timerExpire, r)
 }
 
 func (d *database) remove(r *record) {
 	d.sums[r.slot] -= r.sum
+	d.size -= r.size()
 	delete(d.records, r.Key)
 	d.tree.Delete(r.LSA)
 	o := d.origins[r.Origin]

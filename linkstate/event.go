@@ -172,8 +172,8 @@ type Config struct {
 	Lease time.Duration
 	// Hold is the longest graceful-restart hold; 0 = 60 s.
 	Hold time.Duration
-	// MaxRecords is how many records the database takes in; 0 =
-	// DefaultMaxRecords.
+	// MaxRecords is how many records the database takes in, of which each KiB
+	// counts as one; 0 = DefaultMaxRecords.
 	MaxRecords int
 	// StartUp is the longest last-resort phase after the start; 0 = 500 ms.
 	StartUp time.Duration

@@ -84,16 +84,22 @@ func (i *Instance) sums(a *adjacency) [Ranges]uint64 {
 	return sums
 }
 
-// room reports whether there is a place for a record with a new key. Half of
-// the database is kept for the origins that links lead to: who only invents
-// names cannot keep a new node out.
-func (i *Instance) room(a *adjacency, r *record) bool {
-	n := len(i.db.records)
-	if n >= i.cfg.MaxRecords || n >= i.cfg.MaxRecords/2 && !i.connected(r.Origin) {
-		i.alarm(AlarmDatabaseFull, "%s sent %s, a new record: refused, there are %d of at most %d already, and half are kept for nodes that links lead to; find out who invents them with dmsc get lsdb", a, r.Key, n, i.cfg.MaxRecords)
+// room reports whether there is a place for a record, in that of the version we
+// have, if any. Half of the database is kept for the origins that links lead
+// to: who only invents names cannot keep a new node out.
+func (i *Instance) room(a *adjacency, r, have *record) bool {
+	if have != nil && r.size() <= have.size() {
+		return true
+	}
+	n := i.db.size + r.size()
+	if have != nil {
+		n -= have.size()
+	}
+	if n > i.cfg.MaxRecords || n > i.cfg.MaxRecords/2 && !i.connected(r.Origin) {
+		i.alarm(AlarmDatabaseFull, "%s sent %s of %d bytes: refused, the database is full (%d of at most %d records, each KiB counts as one), and half of it is kept for nodes that links lead to; find out who invents them with dmsc get lsdb", a, r.Key, len(r.Body), i.db.size, i.cfg.MaxRecords)
 		return false
 	}
-	if i.db.origins[r.Origin].records < MaxOriginRecords {
+	if have != nil || i.db.origins[r.Origin].records < MaxOriginRecords {
 		return true
 	}
 	last := i.db.last(r.Origin)

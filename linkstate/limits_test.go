@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -225,6 +226,43 @@ func TestRecordsOfOneOriginAboveTheLimitAreJudgedAlike(t *testing.T) {
 	}
 	if sums[0] != sums[1] || sums[1] != sums[2] {
 		t.Error("the order of arrival has decided what is kept")
+	}
+}
+
+// A database is as full of few large records as of many small ones.
+func TestLargeRecordsFillTheDatabaseToo(t *testing.T) {
+	f := newFoe(t, func(c *Config) { c.MaxRecords = 4000 })
+	large := strings.Repeat("x", MaxBody)
+	alarmed := 0
+	for n := range 50 {
+		alarmed += alarms(f.update(f.lsa(dmsc.NodeID(fmt.Sprint("x", n)), TypePrefix, 0, large)), AlarmDatabaseFull)
+	}
+	if n := len(f.db.records); n < 5 || n > 8 {
+		t.Errorf("%d records of 256 KiB each, half of 4000 KiB are allowed", n)
+	}
+	if alarmed == 0 {
+		t.Error("nobody was told")
+	}
+	// What is there may be withdrawn or replaced by what is no larger.
+	newer := f.lsa("x1", TypePrefix, 0, strings.Repeat("y", MaxBody))
+	newer.Seq = 2
+	f.update(newer)
+	if f.db.records[newer.Key].Seq != 2 {
+		t.Error("a newer version of the same size was refused")
+	}
+	// What is small grows only while there is room.
+	f.update(f.lsa("small", TypePrefix, 0, "x"))
+	grown := f.lsa("small", TypePrefix, 0, large)
+	grown.Seq = 2
+	f.update(grown)
+	if r := f.db.records[grown.Key]; r == nil || r.Seq != 1 {
+		t.Errorf("%v: the small one stays as it was", r)
+	}
+	for _, r := range f.db.records {
+		f.db.remove(r)
+	}
+	if f.db.size != 0 {
+		t.Errorf("%d is left of an empty database", f.db.size)
 	}
 }
 

@@ -40,7 +40,7 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 	}
 	r := newRecord(i.cfg.Domain, l)
 	have := i.db.records[l.Key]
-	if !i.acceptable(a, l) || have == nil && !i.room(a, r) {
+	if !i.acceptable(a, l) || !i.room(a, r, have) {
 		i.refuse(a, r)
 		return
 	}
