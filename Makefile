@@ -10,6 +10,7 @@ PKG ?= ./...
 FUZZTIME ?= 30s
 SOAK ?= 10
 SEEDS ?= 100000
+RUNS ?= 20
 
 # Packages that run whole networks and time them: one at a time, alone.
 NETWORKS = /(e2e|internal/demo|internal/bench)$$
@@ -46,6 +47,23 @@ race: envoy ## run the tests under the race detector; PKG=./linkstate/...
 .PHONY: bench
 bench: ## run the benchmarks; PKG=./linkstate/...
 	go test -run '^$$' -bench . -benchmem -timeout 30m $(PKG)
+
+.PHONY: bench-convergence
+bench-convergence: build envoy ## break eight real nodes RUNS (20) times and count until the last FIB
+	$(WITH_ENVOY) bin/dmsc bench convergence --runs $(RUNS)
+
+.PHONY: bench-sync
+bench-sync: build envoy ## give a fresh node 10k nodes and 100k prefixes; time and memory
+	$(WITH_ENVOY) bin/dmsc bench sync --runs 3
+
+# On a quiet machine: what else runs is in the figures.
+.PHONY: bench-record
+bench-record: build envoy ## write all benchmarks as text to docs/bench/
+	@mkdir -p docs/bench
+	go test -run '^$$' -bench . -benchmem -timeout 60m ./linkstate/... | tee docs/bench/linkstate.txt
+	go test -run '^$$' -bench . -benchmem -timeout 30m ./translator ./xds ./internal/node | tee docs/bench/publishing.txt
+	$(WITH_ENVOY) bin/dmsc bench convergence --runs $(RUNS) | tee docs/bench/convergence.txt
+	$(WITH_ENVOY) bin/dmsc bench sync --runs 3 | tee docs/bench/sync.txt
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

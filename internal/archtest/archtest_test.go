@@ -81,7 +81,7 @@ var doors = []struct {
 	{"github.com/spf13/viper", []string{"internal/config"}, "viper folds the case of keys and splits them at dots"},
 	{"github.com/envoyproxy/go-control-plane/pkg", []string{"xds", "xds/xdstest"}, "the translator emits Envoy's protos only"},
 	{"github.com/envoyproxy/go-control-plane/envoy", []string{"translator", "xds", "xds/xdstest", "internal/lab", "e2e"}, "Envoy's words stay behind the translator"},
-	{"google.golang.org/grpc", []string{"api/dmsc/v1", "linkstate/peering", "spa", "scsc", "xds", "xds/xdstest", "internal/node", "internal/serve", "internal/toy", "client", "cmd/dmsc", "internal/cli", "e2e", "internal/lab", "internal/demo"}, "the wire stops at the edge"},
+	{"google.golang.org/grpc", []string{"api/dmsc/v1", "linkstate/peering", "spa", "scsc", "xds", "xds/xdstest", "internal/node", "internal/serve", "internal/toy", "client", "cmd/dmsc", "internal/cli", "e2e", "internal/lab", "internal/demo", "internal/bench"}, "the wire stops at the edge"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "a change is noticed in one way"},
 	{"go.etcd.io/bbolt", []string{"internal/node"}, "one state file, one writer"},
 	{module + "/api", []string{"linkstate/peering", "spa", "scsc", "internal/node", "internal/serve", "internal/toy", "client", "internal/cli", "cmd/dmsc", "e2e"}, "wire structs stop at the edge"},

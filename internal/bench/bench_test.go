@@ -116,9 +116,9 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
-// One run, with real agents and Envoys: whatever happens has a figure, and a
-// missed target is marked and no failure.
-func TestEveryFaultIsMeasuredOnRealEnvoys(t *testing.T) {
+// programs are what a network is made of.
+func programs(t *testing.T) Options {
+	t.Helper()
 	envoy, err := envoybin.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,30 @@ func TestEveryFaultIsMeasuredOnRealEnvoys(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/dmsc").CombinedOutput(); err != nil {
 		t.Fatalf("build dmsc: %v\n%s", err, out)
 	}
-	r, err := Convergence(t.Context(), Options{Runs: 1, Binary: binary, Envoy: envoy})
+	return Options{Runs: 1, Binary: binary, Envoy: envoy}
+}
+
+func TestAFreshNodeAndItsEnvoyGetTheWholeDatabase(t *testing.T) {
+	r, err := Sync(t.Context(), SyncOptions{Options: programs(t), Nodes: 90, PrefixesPerNode: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range []string{"agent", "agent and Envoy"} {
+		for _, what := range []string{string(Synced), "all routes published", string(Resident)} {
+			if v := r.values[[2]string{event, what}]; len(v) != 1 || v[0] <= 0 {
+				t.Errorf("%s: %s is %v", event, what, v)
+			}
+		}
+	}
+	if v := r.values[[2]string{"agent and Envoy", "all routes in Envoy"}]; len(v) != 1 {
+		t.Errorf("Envoy never had the routes: %v", v)
+	}
+}
+
+// One run, with real agents and Envoys: whatever happens has a figure, and a
+// missed target is marked and no failure.
+func TestEveryFaultIsMeasuredOnRealEnvoys(t *testing.T) {
+	r, err := Convergence(t.Context(), programs(t))
 	if err != nil {
 		t.Fatal(err)
 	}

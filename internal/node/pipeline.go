@@ -96,7 +96,7 @@ func (n *Node) settle(now time.Time) {
 
 // A change is carried out at once, and so is what follows it: a dead node is
 // told of in as many records as it had neighbours. A storm of changes takes a
-// sixth of the time, in batches (design §4, Computation): a computation is paid
+// sixth of the time, in batches (design §4, ADR 0009): a computation is paid
 // for by five times its cost of rest, of which computeAhead may be owed. (On a
 // busy machine a computation may seem to cost ten times what it does, by the
 // clock; to wait for the fivefold of that delayed the second record by 60 ms.)
