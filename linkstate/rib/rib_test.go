@@ -24,6 +24,8 @@ import (
 //	withdraw sg-1 a/1
 //	drain sr-1                  transit only as a last resort, as every sg-*
 //	algorithm sr-1 1
+//	avoid sr-1 red blue         links with these tags, as part of its algorithm
+//	tag sg-1 sr-1 red
 //	held sr-1                   the root's link 0 to sr-1 is held
 //	resumed                     held links are so because the root has restarted
 //	remove sr-1

@@ -167,6 +167,16 @@ func (n *network) apply(t *testing.T, line string) {
 		n.node(id(1)).Transit = false
 	case "algorithm":
 		n.node(id(1)).Algorithm = linkstate.Algorithm(number(f[2]))
+	case "avoid":
+		n.node(id(1)).Avoid = f[2:]
+	case "tag": // all links between two nodes, at both ends
+		for _, end := range [][2]dmsc.NodeID{{id(1), id(2)}, {id(2), id(1)}} {
+			for i, l := range n.node(end[0]).Links {
+				if l.Remote == end[1] {
+					n.node(end[0]).Links[i].Tags = f[3:]
+				}
+			}
+		}
 	case "remove":
 		delete(n.nodes, id(1))
 	case "held":
@@ -207,6 +217,14 @@ func (n *network) String() string {
 		if node.Algorithm != 0 {
 			lines = append(lines, fmt.Sprintf("algorithm %s %d\n", id, node.Algorithm))
 		}
+		if len(node.Avoid) > 0 {
+			lines = append(lines, fmt.Sprintf("avoid %s %s\n", id, strings.Join(node.Avoid, " ")))
+		}
+		for _, l := range node.Links {
+			if len(l.Tags) > 0 {
+				lines = append(lines, fmt.Sprintf("# %s to %s #%s is %s\n", id, l.Remote, l.ID, strings.Join(l.Tags, " ")))
+			}
+		}
 	}
 	slices.Sort(lines)
 	for _, id := range n.ids() {
@@ -219,6 +237,23 @@ func (n *network) String() string {
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// colour tags some links, at one end or both, and has most nodes avoid a tag.
+func (n *network) colour(r *rand.Rand) {
+	colours := []string{"blue", "green", "red"}
+	common := colours[r.IntN(3):]
+	for _, id := range n.ids() {
+		node := n.nodes[id]
+		if node.Avoid = common; r.IntN(4) == 0 {
+			node.Avoid = colours[r.IntN(3):]
+		}
+		for i := range node.Links {
+			if node.Links[i].Tags = nil; r.IntN(3) == 0 {
+				node.Links[i].Tags = []string{colours[r.IntN(3)]}
+			}
+		}
+	}
 }
 
 // randomNetwork has 3..9 nodes, mostly connected, with asymmetric metrics small
@@ -278,6 +313,9 @@ func randomNetwork(r *rand.Rand) *network {
 				net.prefixes[owner] = append(net.prefixes[owner], p)
 			}
 		}
+	}
+	if r.IntN(4) == 0 {
+		net.colour(r)
 	}
 	for _, prefixes := range net.prefixes {
 		slices.SortFunc(prefixes, func(a, b linkstate.Prefix) int { return cmp.Compare(a.Prefix.String(), b.Prefix.String()) })

@@ -42,11 +42,16 @@ func NewReference(records linkstate.Records) *Reference {
 			ref.prefixes[l.Origin] = append(ref.prefixes[l.Origin], c.Prefixes...)
 		}
 	}
-	algorithm := ref.prevailing()
+	domain := ref.prevailing()
 	for _, a := range ref.ids {
 		ref.arcs[a] = ref.twoWay(a)
+		for i, l := range ref.arcs[a] {
+			if slices.ContainsFunc(l.Tags, func(tag string) bool { return slices.Contains(domain.Avoid, tag) }) {
+				ref.arcs[a][i].Metric += dmsc.LastResort
+			}
+		}
 		var passing uint64
-		if !ref.nodes[a].Transit || ref.nodes[a].Algorithm != algorithm {
+		if !ref.nodes[a].Transit || compareAlgorithms(ref.nodes[a], domain) != 0 {
 			passing = uint64(dmsc.LastResort)
 		}
 		ref.passing = append(ref.passing, passing)
@@ -55,18 +60,26 @@ func NewReference(records linkstate.Records) *Reference {
 	return ref
 }
 
-// prevailing is the algorithm of most nodes, the lower one if equal.
-func (ref *Reference) prevailing() linkstate.Algorithm {
-	if len(ref.nodes) == 0 {
-		return 0
-	}
-	votes := map[linkstate.Algorithm]int{}
+// prevailing returns a node with the algorithm and the tags to avoid that most
+// nodes announce, of equals those that come first.
+func (ref *Reference) prevailing() *linkstate.NodeLSA {
+	best, most := &linkstate.NodeLSA{}, 0
 	for _, n := range ref.nodes {
-		votes[n.Algorithm]++
+		votes := 0
+		for _, m := range ref.nodes {
+			if compareAlgorithms(n, m) == 0 {
+				votes++
+			}
+		}
+		if votes > most || votes == most && compareAlgorithms(n, best) < 0 {
+			best, most = n, votes
+		}
 	}
-	return slices.MaxFunc(slices.Collect(maps.Keys(votes)), func(a, b linkstate.Algorithm) int {
-		return cmp.Or(cmp.Compare(votes[a], votes[b]), cmp.Compare(b, a))
-	})
+	return best
+}
+
+func compareAlgorithms(n, m *linkstate.NodeLSA) int {
+	return cmp.Or(cmp.Compare(n.Algorithm, m.Algorithm), slices.Compare(n.Avoid, m.Avoid))
 }
 
 // twoWay returns the links of a that both ends declare, sorted by (node id,
