@@ -22,8 +22,10 @@ type name struct {
 	kind   Kind    // Node, or Announced; which names are functions is in the fact
 	claims []claim // of the name itself, by any owner, reachable or not
 	// The names directly below that have claims. With one more segment than
-	// this, they make it a function unless a reachable owner announces it.
-	below []*name
+	// this, they make it a function unless a reachable owner announces it. One
+	// that has lost its last claim stays until this name is settled.
+	below  []*name
+	listed bool // in below of the name above
 
 	fact  *fact // nil while there is no entry
 	set   *ownerSet
@@ -116,7 +118,8 @@ func (e *Engine) claim(kind Kind, c claim) {
 	e.touch(n)
 	if f, ok := p.Function(); ok && kind != Node {
 		pool := e.name(f)
-		if len(n.claims) == 1 {
+		if !n.listed {
+			n.listed = true
 			pool.below = append(pool.below, n)
 		}
 		e.touch(pool)
@@ -131,11 +134,7 @@ func (e *Engine) unclaim(c claim) {
 	n.claims = slices.DeleteFunc(n.claims, func(o claim) bool { return o == c })
 	e.touch(n)
 	if f, ok := n.prefix.Function(); ok && n.kind != Node {
-		pool := e.name(f)
-		if len(n.claims) == 0 {
-			pool.below = slices.DeleteFunc(pool.below, func(b *name) bool { return b == n })
-		}
-		e.touch(pool)
+		e.touch(e.name(f))
 	}
 }
 
@@ -197,6 +196,10 @@ func (e *Engine) settleNames() {
 }
 
 func (e *Engine) settleName(n *name) {
+	n.below = slices.DeleteFunc(n.below, func(b *name) bool {
+		b.listed = len(b.claims) > 0
+		return !b.listed
+	})
 	kind := n.kind
 	usable := e.usable(e.scratch[:0], n)
 	if len(usable) == 0 {

@@ -85,27 +85,11 @@ func (n *network) ids() []dmsc.NodeID {
 func (n *network) view(root dmsc.NodeID) *linkstate.View {
 	v := &linkstate.View{Node: root, Synced: true}
 	var records []*linkstate.LSA
-	for id, node := range n.nodes {
-		content := *node
-		content.Links = slices.Clone(node.Links)
-		records = append(records, &linkstate.LSA{
-			Key: linkstate.Key{Origin: id, Type: linkstate.TypeNode}, Content: &content,
-		})
+	for id := range n.nodes {
+		records = append(records, n.nodeRecord(id))
 	}
-	for id, prefixes := range n.prefixes {
-		buckets := map[uint32]*linkstate.PrefixLSA{}
-		for _, p := range prefixes {
-			b := linkstate.Bucket(p.Prefix)
-			if buckets[b] == nil {
-				buckets[b] = &linkstate.PrefixLSA{}
-			}
-			buckets[b].Prefixes = append(buckets[b].Prefixes, p)
-		}
-		for b, content := range buckets {
-			records = append(records, &linkstate.LSA{
-				Key: linkstate.Key{Origin: id, Type: linkstate.TypePrefix, Fragment: b}, Content: content,
-			})
-		}
+	for id := range n.prefixes {
+		records = append(records, n.prefixRecords(id)...)
 	}
 	v.Records = linkstate.NewRecords(records...)
 	for _, l := range n.node(root).Links {
@@ -116,6 +100,30 @@ func (n *network) view(root dmsc.NodeID) *linkstate.View {
 		v.Adjacencies = append(v.Adjacencies, a)
 	}
 	return v
+}
+
+func (n *network) nodeRecord(id dmsc.NodeID) *linkstate.LSA {
+	content := *n.nodes[id]
+	content.Links = slices.Clone(content.Links)
+	return &linkstate.LSA{Key: linkstate.Key{Origin: id, Type: linkstate.TypeNode}, Content: &content}
+}
+
+func (n *network) prefixRecords(id dmsc.NodeID) []*linkstate.LSA {
+	var records []*linkstate.LSA
+	buckets := map[uint32]*linkstate.PrefixLSA{}
+	for _, p := range n.prefixes[id] {
+		b := linkstate.Bucket(p.Prefix)
+		if buckets[b] == nil {
+			buckets[b] = &linkstate.PrefixLSA{}
+		}
+		buckets[b].Prefixes = append(buckets[b].Prefixes, p)
+	}
+	for b, content := range buckets {
+		records = append(records, &linkstate.LSA{
+			Key: linkstate.Key{Origin: id, Type: linkstate.TypePrefix, Fragment: b}, Content: content,
+		})
+	}
+	return records
 }
 
 // apply reads one line of a scene; see TestScenes.
