@@ -16,6 +16,7 @@ type groups struct {
 	byMembers map[string]*groupUse
 	unused    []*groupUse // perhaps
 	regrouped bool        // other groups are in use than in the last turn
+	recounted bool        // or a group is used by more or fewer names
 	capped    bool        // there are more than the limit
 	coarse    map[string]*Group
 	members   []byte // scratch
@@ -32,9 +33,8 @@ type groupUse struct {
 func newGroups() groups { return groups{byMembers: make(map[string]*groupUse)} }
 
 // intern returns the one group with these primaries, weighed by e.weights, and
-// this backup.
-func (e *Engine) intern(exits []int, backup *exit) *groupUse {
-	share := e.shares(exits)
+// this backup; likely is a guess.
+func (e *Engine) intern(likely *groupUse, exits []int, backup *exit) *groupUse {
 	key := e.members[:0]
 	member := func(x *exit, weight uint32) {
 		key = binary.BigEndian.AppendUint32(key, uint32(x.To))
@@ -42,17 +42,20 @@ func (e *Engine) intern(exits []int, backup *exit) *groupUse {
 		key = binary.BigEndian.AppendUint32(key, weight)
 	}
 	for _, i := range exits {
-		member(&e.exits[i], share(i))
+		member(&e.exits[i], uint32(e.weights[i]))
 	}
 	if backup != nil {
 		member(backup, 0)
 	}
 	e.members = key
+	if likely != nil && likely.members == string(key) {
+		return likely
+	}
 	g := e.byMembers[string(key)]
 	if g == nil {
 		var primaries, backups []NextHop
 		for _, i := range exits {
-			primaries = append(primaries, NextHop{LinkKey: e.linkKey(e.exits[i].Arc), Weight: share(i)})
+			primaries = append(primaries, NextHop{LinkKey: e.linkKey(e.exits[i].Arc), Weight: uint32(e.weights[i])})
 		}
 		if backup != nil {
 			backups = []NextHop{{LinkKey: e.linkKey(backup.Arc), Weight: 1}}
@@ -70,6 +73,7 @@ func (e *Engine) use(g *groupUse, names int) {
 	if g == nil {
 		return
 	}
+	e.recounted = true
 	if g.names += names; g.names == 0 {
 		e.unused = append(e.unused, g)
 	}
@@ -85,10 +89,11 @@ func (e *Engine) settleGroups() {
 		}
 	}
 	e.unused = e.unused[:0]
-	if was := e.capped; was || len(e.byMembers) > e.maxGroups {
+	if e.recounted && (e.capped || len(e.byMembers) > e.maxGroups) {
 		e.capGroups()
 		e.todo = append(e.todo[:0], e.bySlot...) // any of them may be affected
 	}
+	e.recounted = false
 	e.changed = e.changed[:0]
 	for _, s := range e.todo {
 		if s != nil && len(s.names) > 0 {

@@ -12,11 +12,12 @@ import (
 type ownerSets struct {
 	byKey   map[string]*ownerSet
 	bySlot  []*ownerSet
-	free    []int32     // slots without a set
-	emptied []*ownerSet // perhaps without names
-	todo    []*ownerSet // to be evaluated in this turn
-	all     bool        // all of them
-	changed []*ownerSet // whose slot in the table has been written in this turn
+	free    []int32        // slots without a set
+	emptied []*ownerSet    // perhaps without names
+	todo    []*ownerSet    // to be evaluated in this turn
+	all     bool           // all of them
+	vias    map[int32]bool // those that go by one of these neighbours only
+	changed []*ownerSet    // whose slot in the table has been written in this turn
 
 	key     []byte // scratch
 	weights []uint64
@@ -34,6 +35,7 @@ type ownerSet struct {
 	egress   []int32 // the chosen owners, sorted by index
 	local    bool
 	group    *groupUse // nil if local
+	via      int32     // the one neighbour that an alternate would stand in for, or -1
 	why      reason    // no alternate
 
 	queued uint32 // turn in which it was put into todo
@@ -47,7 +49,9 @@ type owner struct {
 	weight uint64      // of its claims with that metric, together
 }
 
-func newOwnerSets() ownerSets { return ownerSets{byKey: make(map[string]*ownerSet)} }
+func newOwnerSets() ownerSets {
+	return ownerSets{byKey: make(map[string]*ownerSet), vias: make(map[int32]bool)}
+}
 
 // ownersOf merges the claims, sorted by owner, of each node. base is the lowest
 // metric among them. The result is valid until the next call.
@@ -152,10 +156,18 @@ func (e *Engine) settleOwnerSets() {
 		}
 	}
 	e.emptied = e.emptied[:0]
-	if e.all {
+	switch {
+	case e.all:
 		e.all = false
 		e.todo = append(e.todo[:0], e.bySlot...)
+	case len(e.vias) > 0:
+		for _, s := range e.bySlot {
+			if s != nil && s.group != nil && s.via >= 0 && e.vias[s.via] {
+				e.queue(s)
+			}
+		}
 	}
+	clear(e.vias)
 	for _, s := range e.todo {
 		if s != nil && len(s.names) > 0 {
 			e.evaluate(s)
@@ -198,16 +210,18 @@ func (e *Engine) evaluate(s *ownerSet) {
 		egress = append(egress[:0], rootIndex)
 	}
 	var group *groupUse
-	s.why = noReason
+	s.why, s.via = noReason, -1
 	if !local {
 		slices.Sort(exits) // hence by (node id, link id)
 		var backup *exit
 		if len(exits) == 1 {
+			s.via = e.exits[exits[0]].To
 			if backup, s.why = e.alternate(s.owners, s.distance, exits[0]); backup != nil {
 				s.why = noReason
 			}
 		}
-		group = e.intern(exits, backup)
+		e.scale(exits)
+		group = e.intern(s.group, exits, backup)
 	}
 	for _, i := range exits {
 		e.weights[i] = 0
@@ -224,9 +238,13 @@ func (e *Engine) evaluate(s *ownerSet) {
 	e.exitsTo, e.egress = exits[:0], egress[:0]
 }
 
-// shares reduces the weights of some exits to their smallest form, each at least
-// 1 and at most 65536, so that Envoy's sums do not overflow.
-func (e *Engine) shares(exits []int) func(exit int) uint32 {
+// scale reduces the weights of some exits in place to their smallest form, each
+// at least 1 and at most 65536, so that Envoy's sums do not overflow.
+func (e *Engine) scale(exits []int) {
+	if len(exits) == 1 {
+		e.weights[exits[0]] = 1
+		return
+	}
 	var divisor, largest uint64
 	for _, i := range exits {
 		divisor = gcd(e.weights[i], divisor)
@@ -236,7 +254,9 @@ func (e *Engine) shares(exits []int) func(exit int) uint32 {
 	for largest/divisor>>shift > 1<<16 {
 		shift++
 	}
-	return func(i int) uint32 { return uint32(max(e.weights[i]/divisor>>shift, 1)) }
+	for _, i := range exits {
+		e.weights[i] = max(e.weights[i]/divisor>>shift, 1)
+	}
 }
 
 func gcd(a, b uint64) uint64 {

@@ -175,15 +175,19 @@ func (e *Engine) runSPF(changes spf.Changes) {
 	}
 }
 
-// lookAround brings what is known of the neighbours up to the graph. All owner
-// sets are chosen anew if the relation of the root to its neighbours, or of
-// these to each other, is another one.
+// lookAround brings what is known of the neighbours up to the graph. If the
+// relation of the root to its neighbours is another one, all owner sets are
+// looked at again; if that of two neighbours, the sets that one of them is the
+// next hop for (see alternate.go for what the tests compare).
 func (e *Engine) lookAround(changes spf.Changes) {
 	for _, t := range e.near {
 		moved, _ := t.Update(e.graph, changes)
 		for _, i := range moved {
 			e.reconsider(i)
-			e.all = e.all || i == rootIndex || e.near[i] != nil
+			e.all = e.all || i == rootIndex
+			if e.near[i] != nil {
+				e.vias[i] = true
+			}
 		}
 	}
 	arcs := e.graph.Arcs(rootIndex)
