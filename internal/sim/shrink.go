@@ -2,8 +2,10 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dmsc-mesh/dmsc/linkstate/linkstatetest"
 )
@@ -80,7 +82,8 @@ func minimal(ctx context.Context, opts Options, phases []phase, v linkstatetest.
 	return f, ctx.Err()
 }
 
-// sound leaves out what speaks of nodes and links that are not drawn.
+// sound leaves out what speaks of nodes and links that are not drawn, and makes
+// one run of those that follow each other.
 func sound(lines []string) []string {
 	nodes, links := map[string]bool{}, map[[3]string]bool{}
 	link := func(words []string) [3]string {
@@ -97,7 +100,14 @@ func sound(lines []string) []string {
 		words := strings.Fields(line)
 		ok := true
 		switch words[0] {
-		case "seed", "run", "rest":
+		case "seed", "rest":
+		case "run":
+			if last := len(out) - 1; last >= 0 && strings.HasPrefix(out[last], "run ") {
+				a, _ := time.ParseDuration(out[last][4:])
+				b, _ := time.ParseDuration(words[1])
+				out[last] = fmt.Sprintf("run %s", a+b)
+				continue
+			}
 		case "node":
 			nodes[words[1]] = true
 		case "link":

@@ -66,7 +66,7 @@ func number(t *testing.T, env string, otherwise uint64) uint64 {
 func randomOptions(seed uint64) sim.Options {
 	r := rand.New(rand.NewPCG(seed, 9))
 	n := 5 + r.IntN(6)
-	switch r.IntN(40) {
+	switch r.IntN(50) {
 	case 0:
 		n = 30 + r.IntN(21)
 	case 1, 2, 3, 4, 5:
@@ -79,7 +79,7 @@ func randomOptions(seed uint64) sim.Options {
 	if r.IntN(2) == 0 {
 		opts.Loss = 0.2 * r.Float64()
 	}
-	if r.IntN(20) == 0 {
+	if r.IntN(40) == 0 {
 		opts.Hold, opts.Lease = 0, 0
 	}
 	opts.Later = seed%500 == 0
