@@ -309,6 +309,7 @@ func (i *Instance) probe(a *adjacency) {
 
 func (i *Instance) addLink(a *adjacency) {
 	i.endSession(a)
+	a.data = i.cfg.Heard[a.LinkKey]
 	i.links[a.LinkKey] = a
 	n, _ := slices.BinarySearchFunc(i.order, a.LinkKey, compareLink)
 	i.order = slices.Insert(i.order, n, a)

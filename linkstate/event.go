@@ -161,6 +161,10 @@ type Config struct {
 	// Incarnation of this start, from the state file; the Instance raises it
 	// when neighbours hold a higher one.
 	Incarnation uint64
+	// Heard are the data addresses of neighbours as their hellos gave them in the
+	// last life, from the state file. Each stands until a hello says otherwise: a
+	// link that a restart resumes is no use without it.
+	Heard map[LinkKey]string
 	// Encode turns content into a record's body. It must be deterministic.
 	Encode func(Content) []byte
 	// Seed makes jitter and session numbers reproducible.

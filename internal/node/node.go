@@ -115,7 +115,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	}
 	n.instance, err = linkstate.New(linkstate.Config{
 		Node: cfg.Node, Domain: cfg.Domain, Role: cfg.Role, Transit: cfg.Transit, Algorithm: cfg.Algorithm, Avoid: cfg.AvoidTags,
-		Incarnation: s.Incarnation, Encode: peering.Encode, Seed: s.Incarnation,
+		Incarnation: s.Incarnation, Heard: s.heard(), Encode: peering.Encode, Seed: s.Incarnation,
 	}, now)
 	if err != nil {
 		return nil, fmt.Errorf("link state: %w", err)

@@ -22,9 +22,10 @@ type loopState struct {
 	incarnation, stored uint64 // the one in use, the one on disk
 	held                []linkstate.Envelope
 	restored            map[string][]dmsc.ServicePrefix
+	neighbors           []savedNeighbor      // as last handed to the state file
 	listeners           map[uint64]*listener // open announcement streams
 	spaAway             bool
-	dirty               bool // the registry changed since the last turn
+	dirty               bool // what the state file keeps has changed since the last turn
 
 	dataPlane, dataPlaneKnown bool
 	selfSilent                int
@@ -157,7 +158,7 @@ func (n *Node) flood(rd linkstate.Ready) {
 	}
 }
 
-// collect notes what changed until it is computed.
+// collect notes what changed until it is computed, or is on disk.
 func (n *Node) collect(rd linkstate.Ready, now time.Time) {
 	l := &n.loop
 	l.touched = append(l.touched, rd.Records...)
@@ -167,6 +168,11 @@ func (n *Node) collect(rd linkstate.Ready, now time.Time) {
 		}
 		l.pending |= rd.Changed
 		l.turns++
+	}
+	if rd.Changed&linkstate.ChangedNeighbours != 0 {
+		if now := neighborsOf(n.instance.View()); !slices.Equal(now, l.neighbors) {
+			l.neighbors, l.dirty = now, true
+		}
 	}
 }
 
@@ -395,6 +401,7 @@ func (n *Node) answer(now time.Time) {
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
 		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Deadline(), n.loop.drain
+		s.Neighbors = n.loop.neighbors
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}

@@ -34,10 +34,19 @@ type saved struct {
 	// Policies steer on while the SCSC is away, until their TTL has run out.
 	Policies      scsc.PolicySet `json:"policies"`
 	PoliciesUntil time.Time      `json:"policies_until"`
+	// Neighbors are where the Envoys of the neighbours are: the way to one whose
+	// agent is away when this one restarts.
+	Neighbors []savedNeighbor `json:"neighbors"`
 	// Drain is what the operator asked for last.
 	Drain linkstate.Drain `json:"drain"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
+}
+
+type savedNeighbor struct {
+	Node dmsc.NodeID `json:"node"`
+	Link dmsc.LinkID `json:"link"`
+	Data string      `json:"data"`
 }
 
 type savedSession struct {
@@ -176,6 +185,26 @@ func (f *stateFile) run(ctx context.Context) error {
 			return f.db.Close()
 		}
 	}
+}
+
+// heard are the saved data addresses as the protocol wants them.
+func (s saved) heard() map[linkstate.LinkKey]string {
+	out := make(map[linkstate.LinkKey]string, len(s.Neighbors))
+	for _, nb := range s.Neighbors {
+		out[linkstate.LinkKey{Remote: nb.Node, ID: nb.Link}] = nb.Data
+	}
+	return out
+}
+
+// neighborsOf are the data addresses worth keeping.
+func neighborsOf(v *linkstate.View) []savedNeighbor {
+	var out []savedNeighbor
+	for _, a := range v.Adjacencies {
+		if a.Data != "" && !a.Observer {
+			out = append(out, savedNeighbor{a.Remote, a.ID, a.Data})
+		}
+	}
+	return out
 }
 
 // snapshot is the state worth keeping of r.

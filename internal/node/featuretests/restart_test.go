@@ -33,6 +33,32 @@ func TestARestartedAgentSendsItsEnvoyNothing(t *testing.T) {
 	}
 }
 
+// An agent that starts while the agent of a neighbour is away finds the way to
+// that neighbour's Envoy in its state file: no hello tells it.
+func TestAnAgentRestartedBesideADeadOneKeepsItsWay(t *testing.T) {
+	n := newNetwork(t, line1, line2)
+	n.pod("pod-1", "sg-1", service("a/1"))
+	n.pod("pod-2", "sg-2", service("b/1"))
+	n.everywhere("a/1", "b/1")
+	for _, id := range []dmsc.NodeID{"sg-1", "sg-2", "sr-1"} {
+		n.settled(id)
+	}
+	a := n.nodes["sr-1"]
+	before := len(a.envoy.messages())
+	n.nodes["sg-2"].stop() // its Envoy forwards on
+	a.stop()
+	a.start()
+	n.until("sr-1 has published", func() error {
+		if s := a.Status(); s.Envoy.Published == "" || s.Envoy.Published != s.Envoy.Acked {
+			return fmt.Errorf("it has not: %+v", s.Envoy)
+		}
+		return nil
+	})
+	if sent := a.envoy.messages()[before:]; len(sent) > 0 {
+		t.Errorf("it sent its Envoy %q", sent)
+	}
+}
+
 // settled waits until the network stands and Envoy has taken all of it, the
 // removal of what went out of use included.
 func (n *network) settled(id dmsc.NodeID) {
