@@ -75,7 +75,7 @@ func run(ctx context.Context, o Options, dir string, r *Result) (err error) {
 	started := time.Now()
 	start, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	net, err := lab.Start(start, lab.Options{Topology: t, Dir: dir, Binary: o.Binary, Envoy: o.Envoy})
+	net, err := lab.Start(start, lab.Options{Topology: t, Unrecorded: true, Dir: dir, Binary: o.Binary, Envoy: o.Envoy})
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

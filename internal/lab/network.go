@@ -33,6 +33,8 @@ type Options struct {
 	Policies []byte
 	// PolicyTTL is how long nodes steer without the SCSC; 0 is its default.
 	PolicyTTL time.Duration
+	// Unrecorded leaves the xDS streams unrecorded, as a node does by default.
+	Unrecorded bool
 	// Dir receives every file of the network: configurations, states, logs. Its
 	// path must be short (Unix sockets end at 107 bytes).
 	Dir string
@@ -302,7 +304,9 @@ func (n *Network) writeNode(nd *Node) error {
 		"avoid_tags": n.opts.Topology.AvoidTags,
 		"spa":        map[string]any{"addresses": []string{n.SPA.Listen}},
 		"scsc":       map[string]any{"addresses": []string{n.SCSC.Listen}},
-		"record_xds": filepath.Join(nd.Dir, "xds.jsonl"),
+	}
+	if !n.opts.Unrecorded {
+		cfg["record_xds"] = filepath.Join(nd.Dir, "xds.jsonl")
 	}
 	envoy := map[string]any{"fabric": nd.Fabric, "probe": nd.Probe, "admin": nd.Admin}
 	if nd.Ingress != "" {
