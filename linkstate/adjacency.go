@@ -300,6 +300,24 @@ func (i *Instance) onDataPlane(ev DataPlane) {
 	}
 }
 
+// verify has a link probed whose far end advertises it: its probe got through,
+// so ours need not wait for its turn. A link that heals or a node that returns
+// is of use when both ends advertise it.
+func (i *Instance) verify(r *record) {
+	n, ok := r.Content.(*NodeLSA)
+	if !ok || r.Tombstone || r.Origin == i.cfg.Node {
+		return
+	}
+	for _, l := range n.Links {
+		if l.Remote != i.cfg.Node {
+			continue
+		}
+		if a := i.links[LinkKey{Remote: r.Origin, ID: l.ID}]; a != nil && a.stream && !a.alive {
+			i.probe(a)
+		}
+	}
+}
+
 // probe asks for a probe besides the regular ones.
 func (i *Instance) probe(a *adjacency) {
 	if !a.observer && i.cfg.Role != dmsc.RoleObserver {

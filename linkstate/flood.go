@@ -189,6 +189,7 @@ func (i *Instance) install(r *record, from *adjacency) {
 	i.db.put(i.now, r)
 	i.noteChange(r.Key, changed)
 	i.moveTopology(r.Key, old, r)
+	i.verify(r)
 	i.news = append(i.news, news{rec: r, urgent: urgent, from: from})
 }
 

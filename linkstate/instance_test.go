@@ -115,6 +115,37 @@ func synced(inst *linkstate.Instance, now time.Time) func(linkstate.Message) []l
 	return tell
 }
 
+// Without it the second end of a healed link would wait for its next regular
+// probe, and the link with it.
+func TestALinkThatItsFarEndAdvertisesIsProbedAtOnce(t *testing.T) {
+	inst, now := start(t, link), linkstatetest.Epoch
+	synced(inst, now)
+	seq := uint64(0)
+	probes := func(links ...linkstate.Link) int {
+		inst.Ready()
+		seq++
+		c := &linkstate.NodeLSA{Role: dmsc.RoleSR, Transit: true, Links: links}
+		inst.Step(now, linkstate.Received{Link: link, Message: &linkstate.LSUpdate{Seq: seq, Records: []*linkstate.LSA{{
+			Key: linkstate.Key{Origin: "sr-1", Type: linkstate.TypeNode}, Order: linkstate.Order{Incarnation: 1, Seq: seq},
+			NotAfter: now.Add(linkstate.MaxLifetime), Body: linkstatetest.Encode(c), Content: c,
+		}}}})
+		return len(inst.Ready().Probe)
+	}
+	toUs := linkstate.Link{Remote: "sg-1", ID: "0", Metric: 10}
+	if n := probes(toUs); n != 0 {
+		t.Errorf("%d probes of a link that is alive", n)
+	}
+	for range 3 {
+		inst.Step(now, linkstate.Probed{Link: link})
+	}
+	if n := probes(linkstate.Link{Remote: "sg-2", ID: "0", Metric: 10}); n != 0 {
+		t.Errorf("%d probes of a dead link that is not advertised", n)
+	}
+	if n := probes(toUs); n != 1 {
+		t.Errorf("%d probes of a dead link that its far end advertises, want 1", n)
+	}
+}
+
 // fill announces n records with bodies of about size bytes at an Instance that
 // has no neighbour yet.
 func fill(inst *linkstate.Instance, now time.Time, n, size int) {

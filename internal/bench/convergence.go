@@ -352,7 +352,9 @@ func measure(f fault, lines timelines, began int64) map[Phase]time.Duration {
 	}
 	phases := map[Phase]time.Duration{}
 	for p, at := range last {
-		phases[p] = time.Duration(at - from)
+		if at >= from { // what came before the good news does not follow from it
+			phases[p] = time.Duration(at - from)
+		}
 	}
 	return phases
 }
