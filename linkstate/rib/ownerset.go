@@ -39,7 +39,16 @@ type ownerSet struct {
 	why      reason    // no alternate
 
 	queued uint32 // turn in which it was put into todo
-	route  *route // as written
+	shown  shown
+	one    [1]owner // room for owners: most sets have one, and it is close by
+}
+
+// shown is what a set's slot in the table holds.
+type shown struct {
+	*route   // nil if it has to be another one
+	distance dmsc.Metric
+	group    *Group
+	why      reason
 }
 
 // owner is a node of an owner set.
@@ -83,7 +92,8 @@ func (e *Engine) ownerSet(owners []owner) *ownerSet {
 	if s != nil {
 		return s
 	}
-	s = &ownerSet{owners: slices.Clone(owners)}
+	s = new(ownerSet)
+	s.owners = append(s.one[:0], owners...)
 	if n := len(e.free); n > 0 {
 		s.slot, e.free = e.free[n-1], e.free[:n-1]
 		e.bySlot[s.slot] = s
@@ -135,6 +145,9 @@ func (e *Engine) leave(n *name) {
 
 // reconsider has the sets with a node evaluated again.
 func (e *Engine) reconsider(node int32) {
+	if e.all {
+		return
+	}
 	for _, s := range e.owner(node).sets {
 		e.queue(s)
 	}
@@ -227,7 +240,7 @@ func (e *Engine) evaluate(s *ownerSet) {
 		e.weights[i] = 0
 	}
 	if !slices.Equal(egress, s.egress) {
-		s.egress, s.route = slices.Clone(egress), nil
+		s.egress, s.shown.route = slices.Clone(egress), nil
 	}
 	s.local = local
 	if group != s.group {

@@ -85,19 +85,22 @@ func (e *Engine) write(s *ownerSet) {
 			why = tooManyGroups
 		}
 	}
-	same := s.route != nil && s.route.noBackup == noBackup[why] &&
-		(s.route.group == group || s.route.group != nil && group != nil && s.route.group.Name == group.Name)
-	if same && e.routes.get(s.slot).distance == s.distance {
+	was := s.shown
+	same := was.route != nil && was.why == why &&
+		(was.group == group || was.group != nil && group != nil && was.group.Name == group.Name)
+	if same && was.distance == s.distance {
 		return
 	}
 	if !same {
-		s.route = &route{local: s.local, group: group, noBackup: noBackup[why]}
+		r := &route{local: s.local, group: group, noBackup: noBackup[why]}
 		for _, i := range s.egress {
-			s.route.egress = append(s.route.egress, e.graph.ID(i))
+			r.egress = append(r.egress, e.graph.ID(i))
 		}
-		slices.Sort(s.route.egress)
+		slices.Sort(r.egress)
+		s.shown = shown{route: r, group: group, why: why}
 	}
-	e.routes.set(s.slot, way{s.distance, s.route}, e.fresh)
+	s.shown.distance = s.distance
+	e.routes.set(s.slot, way{s.distance, s.shown.route}, e.fresh)
 	e.changed = append(e.changed, s)
 	e.changes = true
 }

@@ -129,8 +129,8 @@ func (e *Engine) settleTopology(v *linkstate.View) {
 		return
 	}
 	e.held = held
-	e.runSPF(changes)
 	e.lookAround(changes)
+	e.runSPF(changes)
 	e.size = e.graph.Len()
 }
 
@@ -180,37 +180,40 @@ func (e *Engine) runSPF(changes spf.Changes) {
 // looked at again; if that of two neighbours, the sets that one of them is the
 // next hop for (see alternate.go for what the tests compare).
 func (e *Engine) lookAround(changes spf.Changes) {
-	for _, t := range e.near {
-		moved, _ := t.Update(e.graph, changes)
-		for _, i := range moved {
-			e.reconsider(i)
-			e.all = e.all || i == rootIndex
-			if e.near[i] != nil {
-				e.vias[i] = true
-			}
-		}
-	}
 	arcs := e.graph.Arcs(rootIndex)
 	exits := make([]exit, len(arcs))
 	near := make(map[int32]*spf.Tree, len(e.near))
-	for j, a := range arcs {
-		t := e.near[a.To]
-		if t == nil {
-			t = near[a.To]
+	var met []int32
+	for i, a := range arcs {
+		if near[a.To] == nil {
+			near[a.To] = e.near[a.To]
 		}
-		if t == nil && len(arcs) > 1 { // a single link has no alternate
-			t = &spf.Tree{DistancesOnly: true}
-			t.Run(e.graph, a.To)
+		if near[a.To] == nil && len(arcs) > 1 { // a single link has no alternate
+			near[a.To] = &spf.Tree{DistancesOnly: true}
+			met = append(met, a.To)
 		}
-		if t != nil {
-			near[a.To] = t
-		}
-		exits[j] = exit{a, slices.Contains(e.held, e.linkKey(a)), e.graph.LastResort(a.To), t}
+		exits[i] = exit{a, slices.Contains(e.held, e.linkKey(a)), e.graph.LastResort(a.To), near[a.To]}
 	}
-	e.near = near
 	if !slices.Equal(exits, e.exits) {
 		e.exits, e.all = exits, true
 	}
+	for i, t := range near {
+		if t == nil || slices.Contains(met, i) {
+			continue
+		}
+		moved, _ := t.Update(e.graph, changes)
+		for _, n := range moved {
+			e.reconsider(n)
+			e.all = e.all || n == rootIndex
+			if near[n] != nil {
+				e.vias[n] = true
+			}
+		}
+	}
+	for _, i := range met {
+		near[i].Run(e.graph, i)
+	}
+	e.near = near
 }
 
 // heldLinks are the links to neighbours that restart. After a restart of this
