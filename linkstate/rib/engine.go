@@ -46,12 +46,16 @@ func Compute(v *linkstate.View) *RIB {
 // Update returns the RIB for v and how it differs from the last one: the very
 // same RIB and an empty Delta if it does not. ch and keys are what changed since
 // the last call: every record that was installed, replaced or removed
-// (linkstate.Ready.Records). The first call needs neither and computes
-// everything.
+// (linkstate.Ready.Records). Without any change in ch the records are only
+// refreshed. The first call needs neither and computes everything.
 //
 // It costs what has changed: without a change of links there is no SPF, and
 // after one only names are looked at whose owners have moved.
 func (e *Engine) Update(v *linkstate.View, ch linkstate.Change, keys []linkstate.Key) (*RIB, Delta) {
+	if e.last != nil && ch == 0 {
+		e.lastRun = Run{}
+		return e.last, Delta{} // refreshed records
+	}
 	first := e.state == nil || e.graph.Interned() > 2*e.started+1024
 	if first { // or the graph mostly remembers ids that are gone
 		e.state = newState(e.root)

@@ -81,6 +81,23 @@ func BenchmarkBuild(b *testing.B) {
 	})
 }
 
+// BenchmarkUpdate is one far link that changes its metric, with the repair.
+func BenchmarkUpdate(b *testing.B) {
+	each(b, func(b *testing.B, net network) {
+		g := net.graph()
+		id := benchNode(len(net) - 1)
+		d := net[id]
+		g.Take()
+		var tree spf.Tree
+		tree.Run(g, g.Index(benchNode(0)))
+		for b.Loop() {
+			d.links[0].Metric = d.links[0].Metric%100 + 1
+			g.Set(id, d.lastResort, d.links)
+			tree.Update(g, g.Take())
+		}
+	})
+}
+
 // BenchmarkSet is one far link that changes its metric, without the run.
 func BenchmarkSet(b *testing.B) {
 	each(b, func(b *testing.B, net network) {

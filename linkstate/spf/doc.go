@@ -12,6 +12,14 @@
 //	t.Distance(g.Index("sg-4"))     // 20
 //	for _, arc := range t.FirstHops(g.Index("sg-4")) { … } // all of equal cost
 //
+// Who follows a network that changes repairs the Tree instead (incremental SPF,
+// see repair.go), and is told which nodes have moved:
+//
+//	g.Take()                             // before the first Run
+//	…
+//	g.Set("sr-7", false, links)          // any number of changes
+//	moved, _ := t.Update(g, g.Take())    // the same Changes for every Tree over g
+//
 // A link is used only if both ends declare it under the same link id (two-way
 // check, design §4), so a node that is gone but still declared by others is
 // never on a path. Nodes are interned as small integers that stay the same for
