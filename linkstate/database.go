@@ -73,9 +73,12 @@ func (r *record) compare(o *record) int {
 		cmp.Compare(r.NotAfter.Unix(), o.NotAfter.Unix()))
 }
 
-// size is what the record counts in the limits: each KiB of its body like a
-// record of its own.
-func (r *record) size() int { return 1 + (len(r.Body)+len(r.Signature))>>10 }
+// bytes is the part of a record that has no limit but MaxBody.
+func (l *LSA) bytes() int { return len(l.Body) + len(l.Signature) }
+
+// size is what the record counts in the database: each KiB like a record of its
+// own.
+func (r *record) size() int { return 1 + r.bytes()>>10 }
 
 // conflicts reports whether two versions claim one order for two bodies.
 func (r *record) conflicts(o *record) bool {

@@ -9,7 +9,7 @@ import (
 
 // Limits of flooding.
 const (
-	batchBytes    = 64 << 10 // bodies in one LSUpdate; a single record always fits
+	batchBytes    = 64 << 10 // bodies and signatures in one LSUpdate; a single record always fits
 	batchRecords  = 1024     // tombstones have no bodies
 	window        = 16       // LSUpdates on their way to a neighbour, unacknowledged
 	maxAhead      = 1024     // how far a received LSUpdate may run ahead of a lost one
@@ -109,7 +109,7 @@ func (o *outbox) fill(now time.Time) *LSUpdate {
 		if !ok {
 			break
 		}
-		bytes += len(p.rec.Body)
+		bytes += p.rec.bytes()
 		if m == nil {
 			o.seq++
 			m, b = &LSUpdate{Seq: o.seq}, batch{seq: o.seq}

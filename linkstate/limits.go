@@ -15,8 +15,8 @@ import (
 // it. A record whose body cannot be read or breaks one of the other limits is
 // kept and flooded on like any other, and stands for nothing.
 const (
-	// MaxBody is the largest body of a record, in bytes. It has room for the
-	// links of a node with several thousand neighbours.
+	// MaxBody is the largest body of a record together with its signature, in
+	// bytes. It has room for the links of a node with several thousand neighbours.
 	MaxBody = 256 << 10
 	// MaxLinks is how many links a NodeLSA may have.
 	MaxLinks = 8192

@@ -266,6 +266,41 @@ func TestLargeRecordsFillTheDatabaseToo(t *testing.T) {
 	}
 }
 
+// A signature counts like a body. A neighbour ends the stream of an update that
+// is larger than its transport takes, so foreign records must not add up to one.
+func TestNoUpdateIsLargerThanABatchWhateverItIsMadeOf(t *testing.T) {
+	f := newFoe(t)
+	friend := LinkKey{"friend", "0"}
+	f.Step(f.now, StreamUp{Link: friend})
+	f.Step(f.now, Received{friend, &Hello{Domain: "test", Node: "friend", Link: "0", Role: dmsc.RoleSR, Session: 9, Seen: f.links[friend].session, Incarnation: 1, DataPlane: true}})
+	f.Ready()
+	var all []*LSA
+	for n := range uint32(200) {
+		l := f.lsa("sg-2", TypeAuth, n, "x")
+		if l.Signature = make([]byte, 40<<10); n%2 == 0 {
+			l.Tombstone, l.Body = true, nil
+		}
+		all = append(all, l)
+	}
+	sent := 0
+	for _, e := range f.update(all...).Messages {
+		u, ok := e.Message.(*LSUpdate)
+		if !ok || e.Link != friend {
+			continue
+		}
+		size := 0
+		for _, l := range u.Records {
+			size += l.bytes()
+		}
+		if sent += len(u.Records); size > batchBytes {
+			t.Errorf("an update of %d records has %d bytes, a batch at most %d", len(u.Records), size, batchBytes)
+		}
+	}
+	if sent == 0 {
+		t.Error("nothing was sent")
+	}
+}
+
 func TestInventedOriginsLeaveRoomForNewNodes(t *testing.T) {
 	f := newFoe(t, func(c *Config) { c.MaxRecords = 1000 })
 	f.update(f.node("foe", "sg-1"))

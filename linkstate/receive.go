@@ -68,7 +68,7 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 
 // acceptable refuses what no correct node sends, and what has died on its way.
 func (i *Instance) acceptable(a *adjacency, l *LSA) bool {
-	if n := len(l.Body) + len(l.Signature); n > MaxBody {
+	if n := l.bytes(); n > MaxBody {
 		i.alarm(AlarmRecordTooLarge, "%s sent %s with a body of %d bytes, at most %d are allowed", a, l.Key, n, MaxBody)
 		return false
 	}
