@@ -39,7 +39,9 @@ func (i *Instance) onDigest(a *adjacency, m *Digest) {
 		return
 	}
 	if [Ranges]uint64(m.Sums) == i.sums(a) {
-		a.differences, a.repairGap = 0, 0
+		if a.differences = 0; len(a.refused) == 0 {
+			a.repairGap = 0
+		}
 		return
 	}
 	if a.differences++; a.differences <= 2 || i.now.Before(a.repairAt) {

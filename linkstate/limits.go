@@ -61,14 +61,18 @@ const (
 // that it has sent and we have refused, so that the difference is no reason to
 // send everything around it again (design §4: rejected records as stubs). It is
 // not flooded: nobody else has the record from us.
+//
+// What was refused for want of room or by the clock may be taken in later: its
+// stub ends, and the next repair brings the record again.
 type stub struct {
-	slot uint8
-	sum  uint64
+	slot  uint8
+	sum   uint64
+	until time.Time // zero = for good
 }
 
-func (i *Instance) refuse(a *adjacency, r *record) {
+func (i *Instance) refuse(a *adjacency, r *record, until time.Time) {
 	if _, again := a.refused[r.Key]; again || len(a.refused) < maxRefused {
-		a.refused[r.Key] = stub{r.slot, r.sum}
+		a.refused[r.Key] = stub{r.slot, r.sum, until}
 	}
 }
 
@@ -76,6 +80,9 @@ func (i *Instance) refuse(a *adjacency, r *record) {
 func (i *Instance) sums(a *adjacency) [Ranges]uint64 {
 	sums := i.db.sums
 	for k, s := range a.refused {
+		if !s.until.IsZero() && !i.now.Before(s.until) {
+			continue
+		}
 		sums[s.slot] += s.sum
 		if r := i.db.records[k]; r != nil {
 			sums[s.slot] -= r.sum

@@ -266,6 +266,28 @@ func TestLargeRecordsFillTheDatabaseToo(t *testing.T) {
 	}
 }
 
+// A node that refuses a record for want of room, or by a clock that is wrong,
+// gets it from its neighbours once there is a reason to take it in, and not only
+// when its origin refreshes it.
+func TestRecordsRefusedByTheClockAreAskedForAgain(t *testing.T) {
+	f := newFoe(t)
+	early := f.lsa("sg-2", TypeAuth, 1, "x")
+	early.NotAfter = f.now.Add(MaxLifetime + MaxSkew + 10*time.Second)
+	f.update(early)
+	held := f.digest()
+	if slices.Equal(held, f.db.sums[:]) {
+		t.Error("what was refused is no stub")
+	}
+	f.wait(20 * time.Second)
+	if !slices.Equal(f.digest(), f.db.sums[:]) {
+		t.Error("what may be taken in by now is still a stub")
+	}
+	f.say(&Digest{Sums: held, Synced: true}) // the foe finds the difference too, and sends it
+	if f.update(early); f.db.records[early.Key] == nil || len(f.links[foeLink].refused) > 0 {
+		t.Error("the record is still refused")
+	}
+}
+
 // A signature counts like a body. A neighbour ends the stream of an update that
 // is larger than its transport takes, so foreign records must not add up to one.
 func TestNoUpdateIsLargerThanABatchWhateverItIsMadeOf(t *testing.T) {

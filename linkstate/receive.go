@@ -40,8 +40,12 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 	}
 	r := newRecord(i.cfg.Domain, l)
 	have := i.db.records[l.Key]
-	if !i.acceptable(a, l) || !i.room(a, r, have) {
-		i.refuse(a, r)
+	switch {
+	case i.malformed(a, l):
+		i.refuse(a, r, time.Time{})
+		return
+	case !i.alive(a, l) || !i.room(a, r, have):
+		i.refuse(a, r, i.now.Add(max(a.repairGap, firstRepair)))
 		return
 	}
 	delete(a.refused, l.Key)
@@ -66,18 +70,11 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 	}
 }
 
-// acceptable refuses what no correct node sends, and what has died on its way.
-func (i *Instance) acceptable(a *adjacency, l *LSA) bool {
+// malformed reports what no correct node sends: an alarm has been raised.
+func (i *Instance) malformed(a *adjacency, l *LSA) bool {
 	if n := l.bytes(); n > MaxBody {
 		i.alarm(AlarmRecordTooLarge, "%s sent %s with a body of %d bytes, at most %d are allowed", a, l.Key, n, MaxBody)
-		return false
-	}
-	switch left := l.NotAfter.Sub(i.now); {
-	case left > MaxLifetime+MaxSkew, left < -MaxSkew:
-		i.alarm(AlarmClock, "%s sent %s, whose life ends in %s, and no life is longer than %s: the clock of %s or of this node is wrong", a, l.Key, left.Round(time.Second), MaxLifetime, l.Origin)
-		return false
-	case left <= 0:
-		return false
+		return true
 	}
 	why := ""
 	if _, err := dmsc.ParseNodeID(string(l.Origin)); err != nil {
@@ -98,7 +95,17 @@ func (i *Instance) acceptable(a *adjacency, l *LSA) bool {
 	if why != "" {
 		i.alarm(AlarmMalformedRecord, "%s sent %s %s: %s", a, l.Key, l.Order, why)
 	}
-	return why == ""
+	return why != ""
+}
+
+// alive reports whether a record is within its life, by our clock.
+func (i *Instance) alive(a *adjacency, l *LSA) bool {
+	left := l.NotAfter.Sub(i.now)
+	if left > MaxLifetime+MaxSkew || left < -MaxSkew {
+		i.alarm(AlarmClock, "%s sent %s, whose life ends in %s, and no life is longer than %s: the clock of %s or of this node is wrong", a, l.Key, left.Round(time.Second), MaxLifetime, l.Origin)
+		return false
+	}
+	return left > 0
 }
 
 // understand says once what a record holds that we cannot use.
