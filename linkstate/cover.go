@@ -73,8 +73,7 @@ func (c *covers) survive(id dmsc.NodeID, links []Link) bool {
 	}
 	for _, t := range c.trees {
 		for l := range t.at(int32(n)) {
-			far := Link{Remote: c.nodes[l.a+l.b-int32(n)], ID: l.id}
-			if !slices.ContainsFunc(links, func(k Link) bool { return sameLink(k, far) }) {
+			if !hasLink(links, LinkKey{c.nodes[l.a+l.b-int32(n)], l.id}) {
 				return false
 			}
 		}

@@ -87,7 +87,7 @@ func (i *Instance) resumeDelays(n *NodeLSA) {
 		return
 	}
 	for _, l := range n.Links {
-		if a := i.links[LinkKey{Remote: l.Remote, ID: l.ID}]; a != nil && l.Metric <= dmsc.MaxLinkMetric {
+		if a := i.links[l.key()]; a != nil && l.Metric <= dmsc.MaxLinkMetric {
 			a.delay.resumed(i.now, l.Metric)
 			i.nodeDirty = true
 		}

@@ -69,24 +69,33 @@ func nodeDifference(was, is *NodeLSA) (Change, urgency) {
 		slices.EqualFunc(was.Links, is.Links, sameCost) {
 		return 0, urgentRefresh
 	}
-	if was.Transit && !is.Transit {
+	if !better(was, is) {
 		return ChangedTopology, urgentFailure
-	}
-	now := make(map[LinkKey]dmsc.Metric, len(is.Links))
-	for _, l := range is.Links {
-		now[LinkKey{l.Remote, l.ID}] = l.Metric
-	}
-	for _, l := range was.Links {
-		if m, ok := now[LinkKey{l.Remote, l.ID}]; !ok || m > l.Metric {
-			return ChangedTopology, urgentFailure
-		}
 	}
 	return ChangedTopology, urgentAddition
 }
 
+// better reports whether a node only gained: links came or got cheaper, or it
+// carries transit again.
+func better(was, is *NodeLSA) bool {
+	if was.Role != is.Role || was.Transit && !is.Transit || was.Algorithm != is.Algorithm || !slices.Equal(was.Avoid, is.Avoid) {
+		return false
+	}
+	now := is.Links // sorted, like those before
+	for _, l := range was.Links {
+		for len(now) > 0 && now[0].key().Compare(l.key()) < 0 {
+			now = now[1:]
+		}
+		if len(now) == 0 || now[0].key() != l.key() || now[0].Metric > l.Metric || !slices.Equal(now[0].Tags, l.Tags) {
+			return false
+		}
+	}
+	return true
+}
+
 // sameCost reports whether two versions of a link are one for SPF.
 func sameCost(a, b Link) bool {
-	return a.Remote == b.Remote && a.ID == b.ID && a.Metric == b.Metric && slices.Equal(a.Tags, b.Tags)
+	return a.key() == b.key() && a.Metric == b.Metric && slices.Equal(a.Tags, b.Tags)
 }
 
 func prefixDifference(was, is *PrefixLSA) (Change, urgency) {

@@ -212,8 +212,8 @@ type Ready struct {
 	// (flood first, compute after). Good news of a far link, and nothing else,
 	// comes 20 ms late.
 	Changed Change
-	// Records that were installed, replaced or removed, for publication, and
-	// those that Changed is about, which may have been named before.
+	// Records that were installed, replaced or removed, and thus all that Changed
+	// is about. Good news that waits is named when it is told.
 	Records []Key
 	// Incarnation is set (non-zero) when it was raised and must be persisted
 	// before Messages are sent.

@@ -182,7 +182,7 @@ func (i *Instance) install(r *record, from *adjacency) {
 	old := i.db.records[r.Key]
 	changed, urgent := difference(old, r)
 	r.urgent = urgent
-	if changed&ChangedTopology != 0 && i.late(old, r) {
+	if i.late(old, r, changed, urgent) {
 		changed &^= ChangedTopology
 		i.wait(r.Key)
 	}
@@ -194,7 +194,9 @@ func (i *Instance) install(r *record, from *adjacency) {
 }
 
 func (i *Instance) noteChange(k Key, changed Change) {
-	i.changed[k] = struct{}{}
+	if _, waits := i.good.keys[k]; !waits {
+		i.changed[k] = struct{}{}
+	}
 	i.ready.Changed |= changed
 	if changed&ChangedTopology != 0 && k.Origin != i.cfg.Node {
 		i.moved = true

@@ -1,8 +1,11 @@
 package linkstate
 
 import (
+	"cmp"
 	"slices"
 	"time"
+
+	"github.com/dmsc-mesh/dmsc"
 )
 
 // goodNewsDelay is how much later than the ends of a link other nodes compute
@@ -12,36 +15,32 @@ import (
 // is computed at once, and what waits with it.
 const goodNewsDelay = 20 * time.Millisecond
 
-// goodNews are records whose computation waits. They are flooded and published
-// without delay.
+// goodNews are records whose computation waits. They are flooded without delay.
 type goodNews struct {
 	due  time.Time // zero = none
 	keys map[Key]struct{}
 }
 
-// late reports whether the computation of a change may wait: a node gained, and
-// not a link to us.
-func (i *Instance) late(old, new *record) bool {
-	is, _ := new.Content.(*NodeLSA)
-	if is == nil || i.starting || new.Origin == i.cfg.Node {
-		return false
-	}
-	var was *NodeLSA
-	if old != nil {
-		was, _ = old.Content.(*NodeLSA)
-	}
-	if was == nil {
-		was = &NodeLSA{Role: is.Role, Algorithm: is.Algorithm, Avoid: is.Avoid}
-	}
-	return better(was, is) && slices.EqualFunc(i.toUs(was), i.toUs(is), sameCost)
+// late reports whether the computation of a change may wait: a far node gained,
+// and not a link to us.
+func (i *Instance) late(old, new *record, changed Change, urgent urgency) bool {
+	return changed&ChangedTopology != 0 && urgent == urgentAddition && !i.starting && new.Origin != i.cfg.Node &&
+		slices.EqualFunc(i.toUs(old), i.toUs(new), sameCost)
 }
 
 // toUs returns the links of a node that lead here.
-func (i *Instance) toUs(n *NodeLSA) []Link {
-	return slices.DeleteFunc(slices.Clone(n.Links), func(l Link) bool { return l.Remote != i.cfg.Node })
+func (i *Instance) toUs(r *record) []Link {
+	links := nodeLinks(r)
+	first, _ := slices.BinarySearchFunc(links, i.cfg.Node, func(l Link, id dmsc.NodeID) int { return cmp.Compare(l.Remote, id) })
+	end := first
+	for end < len(links) && links[end].Remote == i.cfg.Node {
+		end++
+	}
+	return links[first:end]
 }
 
-// wait puts off the computation of a record.
+// wait puts off the computation of a record, and Ready does not name the record
+// before: a computation for another reason would not know that it is to wait.
 func (i *Instance) wait(k Key) {
 	if i.good.due.IsZero() {
 		i.good.due = i.now.Add(goodNewsDelay)
@@ -51,8 +50,7 @@ func (i *Instance) wait(k Key) {
 }
 
 // tellGoodNews asks for the computation that has waited, once it is time or
-// there is one to do anyway. The records are named once more, so that they come
-// with the change that they belong to.
+// there is one of the topology to do anyway.
 func (i *Instance) tellGoodNews() {
 	if i.good.due.IsZero() || i.now.Before(i.good.due) && i.ready.Changed&ChangedTopology == 0 {
 		return
@@ -63,20 +61,4 @@ func (i *Instance) tellGoodNews() {
 	}
 	i.good.due = time.Time{}
 	clear(i.good.keys)
-}
-
-// better reports whether a node only gained: links came or got cheaper, or it
-// carries transit again.
-func better(was, is *NodeLSA) bool {
-	if was.Role != is.Role || was.Transit && !is.Transit || was.Algorithm != is.Algorithm || !slices.Equal(was.Avoid, is.Avoid) {
-		return false
-	}
-	now := make(map[LinkKey]Link, len(is.Links))
-	for _, l := range is.Links {
-		now[LinkKey{l.Remote, l.ID}] = l
-	}
-	return !slices.ContainsFunc(was.Links, func(l Link) bool {
-		n, ok := now[LinkKey{l.Remote, l.ID}]
-		return !ok || n.Metric > l.Metric || !slices.Equal(n.Tags, l.Tags)
-	})
 }

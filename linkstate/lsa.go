@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -137,6 +138,14 @@ type Link struct {
 	Capacity  uint64  // bit/s; 0 = unknown
 	Available uint64  // bit/s; 0 = unknown
 	Tags      []string
+}
+
+func (l Link) key() LinkKey { return LinkKey{l.Remote, l.ID} }
+
+// hasLink reports whether a link is among those of a NodeLSA.
+func hasLink(links []Link, k LinkKey) bool {
+	_, found := slices.BinarySearchFunc(links, k, func(l Link, k LinkKey) int { return l.key().Compare(k) })
+	return found
 }
 
 // PrefixLSA is one bucket of the prefixes a node owns.

@@ -87,7 +87,7 @@ func nodeLinks(r *record) []Link {
 	return n.Links
 }
 
-func sameLink(a, b Link) bool { return a.Remote == b.Remote && a.ID == b.ID }
+func sameLink(a, b Link) bool { return a.key() == b.key() }
 
 // reduceFlooding computes the covers once the topology has been quiet. All nodes
 // do so at about the same time, but not at the same moment: full flooding stands

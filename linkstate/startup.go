@@ -1,7 +1,6 @@
 package linkstate
 
 import (
-	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -93,10 +92,7 @@ func (i *Instance) advertisedBy(a *adjacency) bool {
 
 // advertises reports whether a node has a link in its NodeLSA.
 func (i *Instance) advertises(node dmsc.NodeID, k LinkKey) bool {
-	_, found := slices.BinarySearchFunc(i.nodeLSA(node).Links, k, func(l Link, k LinkKey) int {
-		return LinkKey{Remote: l.Remote, ID: l.ID}.Compare(k)
-	})
-	return found
+	return hasLink(i.nodeLSA(node).Links, k)
 }
 
 // nodeLSA is what a node says of itself, an empty one if it says nothing.
