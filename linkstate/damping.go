@@ -57,7 +57,7 @@ func (i *Instance) damped(a *adjacency) bool {
 		return false
 	}
 	if a.flaps.until.IsZero() {
-		if !i.reaches(a.Remote) {
+		if len(i.unreached(a)) > 0 {
 			return false
 		}
 		a.flaps.until = i.now.Add(wait)
@@ -72,35 +72,40 @@ func (i *Instance) undamp() {
 	if !i.moved {
 		return
 	}
+	var waiting []*adjacency
 	for _, a := range i.order {
-		if !a.flaps.until.IsZero() && !i.reaches(a.Remote) {
+		if !a.flaps.until.IsZero() {
+			waiting = append(waiting, a)
+		}
+	}
+	if len(waiting) == 0 {
+		return
+	}
+	lost := i.unreached(waiting...)
+	for _, a := range waiting {
+		if lost[a.Remote] {
 			i.setState(a, StateFull)
 		}
 	}
 }
 
-// reaches reports whether there is a way to a node over links that both ends
-// advertise, our own as they are now.
-func (i *Instance) reaches(node dmsc.NodeID) bool {
-	seen := map[dmsc.NodeID]bool{i.cfg.Node: true}
-	var next []dmsc.NodeID
-	visit := func(from, to dmsc.NodeID, id dmsc.LinkID) {
-		if !seen[to] && i.advertises(to, LinkKey{Remote: from, ID: id}) {
-			seen[to] = true
-			next = append(next, to)
-		}
+// unreached returns the far ends of some links to which there is no way over
+// links that both ends advertise, our own as they are now.
+func (i *Instance) unreached(links ...*adjacency) map[dmsc.NodeID]bool {
+	lost := make(map[dmsc.NodeID]bool, len(links))
+	for _, a := range links {
+		lost[a.Remote] = true
 	}
+	var ends []dmsc.NodeID
 	for _, a := range i.order {
-		if a.state >= StateFull {
-			visit(i.cfg.Node, a.Remote, a.ID)
+		if a.state >= StateFull && i.advertisedBy(a) {
+			ends = append(ends, a.Remote)
 		}
 	}
-	for len(next) > 0 && !seen[node] {
-		from := next[0]
-		next = next[1:]
-		for _, l := range i.nodeLSA(from).Links {
-			visit(from, l.Remote, l.ID)
+	for id := range i.db.walk(i.cfg.Node, ends) {
+		if delete(lost, id); len(lost) == 0 { // it is seldom far
+			break
 		}
 	}
-	return seen[node]
+	return lost
 }

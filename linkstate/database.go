@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/fnv"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -71,6 +72,23 @@ func (r *record) compare(o *record) int {
 	}
 	return cmp.Or(r.Order.Compare(o.Order), bytes.Compare(r.hash[:], o.hash[:]), tomb,
 		cmp.Compare(r.NotAfter.Unix(), o.NotAfter.Unix()))
+}
+
+// nodeLSA returns what a NodeLSA says; nil if r is none, or a tombstone.
+func (r *record) nodeLSA() *NodeLSA {
+	if r == nil {
+		return nil
+	}
+	n, _ := r.Content.(*NodeLSA)
+	return n
+}
+
+// nodeLinks returns the links of a NodeLSA.
+func (r *record) nodeLinks() []Link {
+	if n := r.nodeLSA(); n != nil {
+		return n.Links
+	}
+	return nil
 }
 
 // bytes is the part of a record that has no limit but MaxBody.
@@ -140,6 +158,34 @@ func (d *database) remove(r *record) {
 		delete(d.origins, r.Origin)
 	} else {
 		d.origins[r.Origin] = o
+	}
+}
+
+// linksOf returns the links that a node advertises.
+func (d *database) linksOf(id dmsc.NodeID) []Link {
+	return d.records[Key{Origin: id, Type: TypeNode}].nodeLinks()
+}
+
+// walk yields the nodes to which links lead that both ends advertise, from some
+// nodes on, which come first, and not over another one.
+func (d *database) walk(not dmsc.NodeID, from []dmsc.NodeID) iter.Seq[dmsc.NodeID] {
+	return func(yield func(dmsc.NodeID) bool) {
+		seen := map[dmsc.NodeID]bool{not: true}
+		next := slices.Clone(from)
+		for len(next) > 0 {
+			id := next[0]
+			if next = next[1:]; seen[id] {
+				continue
+			}
+			if seen[id] = true; !yield(id) {
+				return
+			}
+			for _, l := range d.linksOf(id) {
+				if !seen[l.Remote] && hasLink(d.linksOf(l.Remote), LinkKey{id, l.ID}) {
+					next = append(next, l.Remote)
+				}
+			}
+		}
 	}
 }
 

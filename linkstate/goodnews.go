@@ -30,7 +30,7 @@ func (i *Instance) late(old, new *record, changed Change, urgent urgency) bool {
 
 // toUs returns the links of a node that lead here.
 func (i *Instance) toUs(r *record) []Link {
-	links := nodeLinks(r)
+	links := r.nodeLinks()
 	first, _ := slices.BinarySearchFunc(links, i.cfg.Node, func(l Link, id dmsc.NodeID) int { return cmp.Compare(l.Remote, id) })
 	end := first
 	for end < len(links) && links[end].Remote == i.cfg.Node {

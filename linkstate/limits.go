@@ -127,42 +127,15 @@ func (i *Instance) connected(id dmsc.NodeID) bool {
 	if i.reached != nil && i.now.Sub(i.reachedAt) < time.Second {
 		return i.reached[id]
 	}
-	type edge struct{ from, to dmsc.NodeID }
-	edges := make(map[edge]bool)
-	for _, r := range i.db.records {
-		if n, _ := r.Content.(*NodeLSA); n != nil {
-			for _, l := range n.Links {
-				edges[edge{r.Origin, l.Remote}] = true
-			}
-		}
-	}
 	i.reached, i.reachedAt = map[dmsc.NodeID]bool{i.cfg.Node: true}, i.now
-	passed := make(map[dmsc.NodeID]bool)
-	var todo []dmsc.NodeID
-	pass := func(id dmsc.NodeID) {
-		if i.reached[id] = true; !passed[id] {
-			passed[id] = true
-			todo = append(todo, id)
-		}
-	}
+	neighbours := make([]dmsc.NodeID, 0, len(i.order))
 	for _, a := range i.order {
-		pass(a.Remote)
+		neighbours = append(neighbours, a.Remote)
 	}
-	for len(todo) > 0 {
-		from := todo[0]
-		todo = todo[1:]
-		r := i.db.records[Key{Origin: from, Type: TypeNode}]
-		if r == nil {
-			continue
-		}
-		n, _ := r.Content.(*NodeLSA)
-		if n == nil {
-			continue
-		}
-		for _, l := range n.Links {
-			if i.reached[l.Remote] = true; edges[edge{l.Remote, from}] {
-				pass(l.Remote)
-			}
+	for from := range i.db.walk(i.cfg.Node, neighbours) {
+		i.reached[from] = true
+		for _, l := range i.db.linksOf(from) {
+			i.reached[l.Remote] = true
 		}
 	}
 	return i.reached[id]

@@ -65,8 +65,8 @@ func (i *Instance) moveTopology(k Key, was, is *record) {
 	if k.Type != TypeNode || i.cfg.Role == dmsc.RoleObserver {
 		return
 	}
-	links := nodeLinks(is)
-	if slices.EqualFunc(nodeLinks(was), links, sameLink) {
+	links := is.nodeLinks()
+	if slices.EqualFunc(was.nodeLinks(), links, sameLink) {
 		return
 	}
 	i.reduction.due = i.now.Add(doubt)
@@ -74,17 +74,6 @@ func (i *Instance) moveTopology(k Key, was, is *record) {
 		i.useCovers(nil, nil)
 	}
 	i.stale = true
-}
-
-func nodeLinks(r *record) []Link {
-	if r == nil {
-		return nil
-	}
-	n, _ := r.Content.(*NodeLSA)
-	if n == nil {
-		return nil
-	}
-	return n.Links
 }
 
 func sameLink(a, b Link) bool { return a.key() == b.key() }

@@ -87,22 +87,7 @@ func (i *Instance) greetedAll() bool {
 
 // advertisedBy reports whether the far end has the link in its NodeLSA.
 func (i *Instance) advertisedBy(a *adjacency) bool {
-	return i.advertises(a.Remote, LinkKey{Remote: i.cfg.Node, ID: a.ID})
-}
-
-// advertises reports whether a node has a link in its NodeLSA.
-func (i *Instance) advertises(node dmsc.NodeID, k LinkKey) bool {
-	return hasLink(i.nodeLSA(node).Links, k)
-}
-
-// nodeLSA is what a node says of itself, an empty one if it says nothing.
-func (i *Instance) nodeLSA(node dmsc.NodeID) *NodeLSA {
-	if r := i.db.records[Key{Origin: node, Type: TypeNode}]; r != nil {
-		if n, _ := r.Content.(*NodeLSA); n != nil {
-			return n
-		}
-	}
-	return &NodeLSA{}
+	return hasLink(i.db.linksOf(a.Remote), LinkKey{i.cfg.Node, a.ID})
 }
 
 // resumeHeld is the restarting side of the graceful hold: a link that the far
