@@ -20,6 +20,8 @@ const (
 // reduction is the part of the Instance that decides which links a record takes
 // (see the package documentation, Flood reduction).
 type reduction struct {
+	nodes, links int // that announce themselves, and that they announce
+
 	covers *covers   // nil: all links
 	cross  bool      // this node passes on by both covers what comes by one
 	due    time.Time // when covers are computed; zero = nothing has changed
@@ -31,7 +33,7 @@ type Flooding uint8
 // The ways of flooding.
 const (
 	FloodingFull    Flooding = iota // over all links: the network is sparse
-	FloodingDoubt                   // over all links: it may be dense, and the topology is in doubt
+	FloodingDoubt                   // over all links: it is dense, and the topology is in doubt
 	FloodingReduced                 // over the links of two covers
 )
 
@@ -65,13 +67,24 @@ func (i *Instance) moveTopology(k Key, was, is *record) {
 	if k.Type != TypeNode || i.cfg.Role == dmsc.RoleObserver {
 		return
 	}
-	links := is.nodeLinks()
-	if slices.EqualFunc(was.nodeLinks(), links, sameLink) {
+	red, links := &i.reduction, is.nodeLinks()
+	nodes := red.nodes
+	if was.nodeLSA() != nil {
+		red.nodes--
+	}
+	if is.nodeLSA() != nil {
+		red.nodes++
+	}
+	red.links += len(links) - len(was.nodeLinks())
+	if red.nodes == nodes && slices.EqualFunc(was.nodeLinks(), links, sameLink) {
 		return
 	}
-	i.reduction.due = i.now.Add(doubt)
-	if c := i.reduction.covers; c != nil && !c.survive(k.Origin, links) {
+	if red.covers != nil && !red.covers.survive(k.Origin, links) {
 		i.useCovers(nil, nil)
+	}
+	red.due = time.Time{}
+	if red.dense() || red.covers != nil {
+		red.due = i.now.Add(doubt)
 	}
 	i.stale = true
 }
@@ -104,18 +117,18 @@ func (i *Instance) reduceFlooding() {
 	}
 }
 
+func (r *reduction) dense() bool { return r.links > reduceAbove*r.nodes }
+
 // topology builds the graph of the records, nil if it is sparse.
 func (i *Instance) topology() *topology {
-	nodes, links := make([]*LSA, 0, len(i.db.origins)), 0
-	for id := range i.db.origins {
-		if r := i.db.records[Key{Origin: id, Type: TypeNode}]; r != nil {
-			if n, _ := r.Content.(*NodeLSA); n != nil {
-				nodes, links = append(nodes, r.LSA), links+len(n.Links)
-			}
-		}
-	}
-	if links <= reduceAbove*len(nodes) {
+	if !i.reduction.dense() {
 		return nil
+	}
+	nodes := make([]*LSA, 0, i.reduction.nodes)
+	for id := range i.db.origins {
+		if r := i.db.records[Key{Origin: id, Type: TypeNode}]; r.nodeLSA() != nil {
+			nodes = append(nodes, r.LSA)
+		}
 	}
 	return newTopology(nodes)
 }

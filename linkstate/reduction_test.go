@@ -66,6 +66,7 @@ func newFabric(t testing.TB, m mesh) *fabric {
 		}
 		for _, r := range records {
 			i.db.put(f.now, r)
+			i.moveTopology(r.Key, nil, r)
 		}
 		i.wants[own.Key] = wanted{own.Content, own.Body}
 		i.starting, i.seq = false, 1
@@ -284,4 +285,29 @@ func BenchmarkFlood(b *testing.B) {
 	hops, copies, _ := f.change(0, Probed{Link: lost.LinkKey}, f.nodes[0].nodeKey())
 	b.ReportMetric(float64(copies), "doubt-copies")
 	b.ReportMetric(float64(hops), "doubt-hops")
+}
+
+// Whether a network is dense is known without a look at all of it, and a sparse
+// one has nothing to compute.
+func TestASparseNetworkIsNeverInDoubt(t *testing.T) {
+	f := newFoe(t)
+	f.update(f.node("foe", "sg-1", "sr-2"), f.node("sr-2", "foe"))
+	if got := f.flooding(); got != FloodingFull || !f.reduction.due.IsZero() {
+		t.Errorf("flooding is %s, the covers are due at %s", got, f.reduction.due)
+	}
+	var ends []dmsc.NodeID
+	for n := range 40 {
+		ends = append(ends, dmsc.NodeID(fmt.Sprintf("x-%02d", n)))
+	}
+	hub := f.node("sr-3", ends...)
+	f.update(hub)
+	if got := f.flooding(); got != FloodingDoubt {
+		t.Errorf("flooding is %s with 10 links per node", got)
+	}
+	gone := f.lsa("sr-3", TypeNode, 0, "")
+	gone.Seq, gone.Tombstone, gone.Body = 2, true, nil
+	f.update(gone)
+	if got := f.flooding(); got != FloodingFull || f.reduction.nodes != 3 {
+		t.Errorf("flooding is %s among %d nodes after the hub has gone", got, f.reduction.nodes)
+	}
 }
