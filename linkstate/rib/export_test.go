@@ -5,3 +5,6 @@ func (e *Engine) SetMaxGroups(n int) { e.maxGroups = n }
 
 // OwnerSets is how many owner sets the Engine knows.
 func (e *Engine) OwnerSets() int { return len(e.byKey) }
+
+// Interned is how many node and link ids the Engine remembers.
+func (e *Engine) Interned() int { return e.graph.Interned() }

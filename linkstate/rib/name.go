@@ -68,26 +68,53 @@ func (e *Engine) owner(i int32) *ownedBy {
 // readPrefixes takes in one bucket of a node's prefixes, nil if it is gone.
 func (e *Engine) readPrefixes(owner int32, fragment uint32, content *linkstate.PrefixLSA) {
 	o := e.owner(owner)
+	var was, is []linkstate.Prefix
+	if content != nil {
+		is = content.Prefixes
+	}
 	i := slices.IndexFunc(o.buckets, func(b bucket) bool { return b.fragment == fragment })
 	if i >= 0 {
-		was := o.buckets[i].content
-		if was == content {
+		if o.buckets[i].content == content {
 			return
 		}
-		for j := range was.Prefixes {
-			e.unclaim(claim{owner, &was.Prefixes[j]})
-		}
+		was = o.buckets[i].content.Prefixes
 		o.buckets = slices.Delete(o.buckets, i, i+1)
 	}
-	if content == nil {
-		return
+	if content != nil {
+		o.buckets = append(o.buckets, bucket{fragment, content})
 	}
-	o.buckets = append(o.buckets, bucket{fragment, content})
-	for j := range content.Prefixes {
-		p := &content.Prefixes[j]
-		o.greatest = max(o.greatest, p.Metric)
-		e.claim(Announced, claim{owner, p})
+	renewed := make([]bool, len(is))
+	for i := range was {
+		old := claim{owner, &was[i]}
+		j, found := slices.BinarySearchFunc(is, old.prefix, func(p linkstate.Prefix, o *linkstate.Prefix) int {
+			return p.Prefix.Compare(o.Prefix) // a list out of order costs time only
+		})
+		if found && !renewed[j] && e.renew(old, &is[j]) {
+			renewed[j] = true
+			continue
+		}
+		e.unclaim(old)
 	}
+	for i := range is {
+		o.greatest = max(o.greatest, is[i].Metric)
+		if !renewed[i] {
+			e.claim(Announced, claim{owner, &is[i]})
+		}
+	}
+}
+
+// renew puts a prefix in the place of one that says the same, if it does.
+func (e *Engine) renew(old claim, p *linkstate.Prefix) bool {
+	o, n := old.prefix, e.names[p.Prefix]
+	if n == nil || o.Metric != p.Metric || o.Preference != p.Preference || o.Weight != p.Weight ||
+		o.Protocol != p.Protocol || o.ReplaySafe != p.ReplaySafe {
+		return false
+	}
+	i := slices.Index(n.claims, old)
+	if i >= 0 {
+		n.claims[i].prefix = p
+	}
+	return i >= 0
 }
 
 // announceNode adds or removes the name of a node itself. An id outside the
