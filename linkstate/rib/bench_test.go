@@ -243,10 +243,11 @@ func BenchmarkPrefixUpdates(b *testing.B) {
 
 var fullSizes = []int{1000, 10000, 100000}
 
-// BenchmarkFull makes the paths be computed anew. In quiet the root gets another
-// link that is no good: every first hop has another position, and little is
-// different in the end. In moving its own first link costs more, or less again,
-// and what is behind it moves.
+// BenchmarkFull has every owner set looked at again. In quiet the root gets
+// another link that is no good: every first hop has another position, which
+// takes a full run, and little is different in the end. In moving its own first
+// link costs more, or less again: what is behind it moves, and the tree is
+// repaired or computed anew, whichever pays.
 func BenchmarkFull(b *testing.B) {
 	for _, n := range fullSizes {
 		b.Run(fmt.Sprintf("quiet/%d", n), func(b *testing.B) {
