@@ -1,10 +1,9 @@
 package node
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/hashicorp/go-memdb"
 
@@ -14,19 +13,25 @@ import (
 
 // lsdbTable publishes the LSDB to readers: a go-memdb table written by one
 // transaction per turn of the loop, so that a reader sees one state for as long
-// as it likes and keeps nobody waiting. The rows are the protocol's own records,
-// which never change: the loop formats nothing. The protocol itself does not run
-// on the table.
+// as it likes and keeps nobody waiting. A row is an origin with the protocol's
+// own records, which never change: the loop formats nothing. (A row per record
+// took as much memory as the records.) The protocol itself does not run on the
+// table.
 type lsdbTable struct{ db *memdb.MemDB }
 
-const lsdbTableName = "lsa"
+const lsdbTableName = "origin"
+
+// originRow is what one node announces, immutable.
+type originRow struct {
+	origin  dmsc.NodeID
+	records []*linkstate.LSA // sorted by key, at least one
+}
 
 func newLSDBTable() *lsdbTable {
 	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		lsdbTableName: {
-			Name: lsdbTableName,
-			// The records of one origin stand together: no second index is needed.
-			Indexes: map[string]*memdb.IndexSchema{"id": {Name: "id", Unique: true, Indexer: keyIndex{}}},
+			Name:    lsdbTableName,
+			Indexes: map[string]*memdb.IndexSchema{"id": {Name: "id", Unique: true, Indexer: originIndex{}}},
 		},
 	}})
 	if err != nil {
@@ -35,97 +40,120 @@ func newLSDBTable() *lsdbTable {
 	return &lsdbTable{db: db}
 }
 
-// keyIndex orders records as linkstate.Key.Compare does.
-type keyIndex struct{}
+// originIndex orders rows as linkstate.Key.Compare does.
+type originIndex struct{}
 
-func indexOf(k linkstate.Key) []byte {
-	b := make([]byte, 0, len(k.Origin)+7)
-	b = append(b, k.Origin...)
-	b = append(b, 0) // below every byte of a node id
-	b = binary.BigEndian.AppendUint16(b, uint16(k.Type))
-	return binary.BigEndian.AppendUint32(b, k.Fragment)
+// The end is marked by a zero, which is below every byte of a node id.
+func indexOf(id dmsc.NodeID) []byte { return append([]byte(id), 0) }
+
+func (originIndex) FromObject(row any) (bool, []byte, error) {
+	return true, indexOf(row.(*originRow).origin), nil
 }
 
-func (keyIndex) FromObject(row any) (bool, []byte, error) {
-	return true, indexOf(row.(*linkstate.LSA).Key), nil
-}
-
-func (keyIndex) FromArgs(args ...any) ([]byte, error) {
+func (originIndex) FromArgs(args ...any) ([]byte, error) {
 	if len(args) == 1 {
-		if k, ok := args[0].(linkstate.Key); ok {
-			return indexOf(k), nil
-		}
-	}
-	return nil, fmt.Errorf("%v is no key", args)
-}
-
-func (keyIndex) PrefixFromArgs(args ...any) ([]byte, error) {
-	if len(args) == 1 {
-		if origin, ok := args[0].(dmsc.NodeID); ok {
-			return append([]byte(origin), 0), nil
+		if id, ok := args[0].(dmsc.NodeID); ok {
+			return indexOf(id), nil
 		}
 	}
 	return nil, fmt.Errorf("%v is no node id", args)
 }
 
-// update brings the rows of the changed keys up to the view.
+// update brings the rows up to the view. changed is sorted, each key once.
 func (t *lsdbTable) update(v *linkstate.View, changed []linkstate.Key) error {
 	if len(changed) == 0 {
 		return nil
 	}
 	txn := t.db.Txn(true)
 	defer txn.Abort()
-	for _, key := range changed {
-		if r := v.Records.Get(key); r != nil {
-			if err := txn.Insert(lsdbTableName, r); err != nil {
-				return fmt.Errorf("publish record %s: %w", key, err)
-			}
-		} else if err := txn.Delete(lsdbTableName, &linkstate.LSA{Key: key}); err != nil && !errors.Is(err, memdb.ErrNotFound) {
-			return fmt.Errorf("withdraw record %s: %w", key, err)
+	for len(changed) > 0 {
+		n := 1 // of one origin
+		for n < len(changed) && changed[n].Origin == changed[0].Origin {
+			n++
+		}
+		was, is := row(txn, changed[0].Origin), &originRow{origin: changed[0].Origin}
+		is.records = merged(was.records, v.Records, changed[:n])
+		changed = changed[n:]
+		var err error
+		switch {
+		case len(is.records) > 0:
+			err = txn.Insert(lsdbTableName, is)
+		case len(was.records) > 0:
+			err = txn.Delete(lsdbTableName, is)
+		}
+		if err != nil {
+			return fmt.Errorf("publish the records of %s: %w", is.origin, err)
 		}
 	}
 	txn.Commit()
 	return nil
 }
 
+// merged are the sorted records of an origin with those under the changed keys
+// as the view has them.
+func merged(was []*linkstate.LSA, now linkstate.Records, changed []linkstate.Key) []*linkstate.LSA {
+	out := make([]*linkstate.LSA, 0, len(was)+len(changed))
+	for _, k := range changed {
+		i, found := find(was, k)
+		out, was = append(out, was[:i]...), was[i:]
+		if found {
+			was = was[1:]
+		}
+		if r := now.Get(k); r != nil {
+			out = append(out, r)
+		}
+	}
+	return append(out, was...)
+}
+
+func find(records []*linkstate.LSA, k linkstate.Key) (int, bool) {
+	return slices.BinarySearchFunc(records, k, func(l *linkstate.LSA, k linkstate.Key) int { return l.Key.Compare(k) })
+}
+
+// row returns the row of an origin, an empty one if there is none.
+func row(txn *memdb.Txn, origin dmsc.NodeID) *originRow {
+	r, err := txn.First(lsdbTableName, "id", origin)
+	if err != nil {
+		panic(fmt.Sprintf("lsdb table: %v", err)) // the index or its arguments are wrong
+	}
+	if r == nil {
+		return &originRow{}
+	}
+	return r.(*originRow)
+}
+
 // all yields the records of one moment in the order of their keys, from a key
 // on. Safe from any goroutine, as are the others.
 func (t *lsdbTable) all(from linkstate.Key) iter.Seq[*linkstate.LSA] {
-	return t.scan(func(txn *memdb.Txn) (memdb.ResultIterator, error) { return txn.LowerBound(lsdbTableName, "id", from) })
-}
-
-// of yields the records of one origin.
-func (t *lsdbTable) of(origin dmsc.NodeID) iter.Seq[*linkstate.LSA] {
-	return t.scan(func(txn *memdb.Txn) (memdb.ResultIterator, error) {
-		return txn.Get(lsdbTableName, "id_prefix", origin)
-	})
-}
-
-func (t *lsdbTable) scan(begin func(*memdb.Txn) (memdb.ResultIterator, error)) iter.Seq[*linkstate.LSA] {
 	txn := t.db.Txn(false)
 	return func(yield func(*linkstate.LSA) bool) {
-		it, err := begin(txn)
+		it, err := txn.LowerBound(lsdbTableName, "id", from.Origin)
 		if err != nil {
-			panic(fmt.Sprintf("lsdb table: %v", err)) // the index or its arguments are wrong
+			panic(fmt.Sprintf("lsdb table: %v", err))
 		}
-		for row := it.Next(); row != nil; row = it.Next() {
-			if !yield(row.(*linkstate.LSA)) {
-				return
+		for r := it.Next(); r != nil; r = it.Next() {
+			i, _ := find(r.(*originRow).records, from)
+			for _, l := range r.(*originRow).records[i:] {
+				if !yield(l) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// get returns the records with the given keys, as far as they exist.
+// of yields the records of one origin.
+func (t *lsdbTable) of(origin dmsc.NodeID) iter.Seq[*linkstate.LSA] {
+	return slices.Values(row(t.db.Txn(false), origin).records)
+}
+
+// get yields the records with the given keys, as far as they exist.
 func (t *lsdbTable) get(keys []linkstate.Key) iter.Seq[*linkstate.LSA] {
 	txn := t.db.Txn(false)
 	return func(yield func(*linkstate.LSA) bool) {
 		for _, k := range keys {
-			row, err := txn.First(lsdbTableName, "id", k)
-			if err != nil {
-				panic(fmt.Sprintf("lsdb table: %v", err))
-			}
-			if row != nil && !yield(row.(*linkstate.LSA)) {
+			records := row(txn, k.Origin).records
+			if i, found := find(records, k); found && !yield(records[i]) {
 				return
 			}
 		}
