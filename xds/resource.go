@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"weak"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -50,7 +51,8 @@ func typeOf(url string) (Type, bool) {
 // Set is everything one node's Envoy shall run. The messages belong to the
 // server once published: they must not be changed afterwards. A message that
 // did not change since the last Publish is best passed by the same pointer; it
-// is then neither marshalled nor validated again.
+// is then neither marshalled nor validated again. The server keeps the bytes,
+// and no message alive.
 //
 // The version of a resource is the hash of its bytes. Messages packed into an
 // Any must therefore be marshalled deterministically by whoever packs them.
@@ -68,7 +70,7 @@ type Set struct {
 type resource struct {
 	name    string
 	version string // hash of the content
-	message proto.Message
+	message identity
 	wire    *discoveryv3.Resource
 	refs    []ref // what it needs, sorted
 	// required: Envoy will ask for it because another resource of the set
@@ -115,7 +117,7 @@ func compile(set Set, last *compiled) (*compiled, error) {
 		t := Type(i)
 		c.byName[t] = make(map[string]*resource, len(messages))
 		for _, m := range messages {
-			name := nameOf(m)
+			name := nameOf(m.Message)
 			if name == "" || name == "*" {
 				v.fault("%s: a resource has the name %q", t, name)
 				continue
@@ -140,21 +142,21 @@ func compile(set Set, last *compiled) (*compiled, error) {
 	return c, nil
 }
 
-func compileResource(t Type, name string, m proto.Message, last *resource, v *validator) (*resource, error) {
-	if last != nil && last.message == m {
-		return &resource{name: name, version: last.version, message: m, wire: last.wire, refs: last.refs}, nil
+func compileResource(t Type, name string, m message, last *resource, v *validator) (*resource, error) {
+	if last != nil && last.message == m.identity {
+		return &resource{name: name, version: last.version, message: m.identity, wire: last.wire, refs: last.refs}, nil
 	}
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.Message)
 	if err != nil {
 		return nil, err
 	}
 	version := shortHash(value)
 	if last != nil && last.version == version {
-		return &resource{name: name, version: version, message: m, wire: last.wire, refs: last.refs}, nil
+		return &resource{name: name, version: version, message: m.identity, wire: last.wire, refs: last.refs}, nil
 	}
 	return &resource{
-		name: name, version: version, message: m,
-		refs: v.resource(t, name, m),
+		name: name, version: version, message: m.identity,
+		refs: v.resource(t, name, m.Message),
 		wire: &discoveryv3.Resource{
 			Name: name, Version: version,
 			Resource: &anypb.Any{TypeUrl: t.URL(), Value: value},
@@ -219,8 +221,18 @@ func diff(from, to *compiled) []change {
 	return changes
 }
 
-func (s Set) messages() [numTypes][]proto.Message {
-	return [numTypes][]proto.Message{
+// message is one of a Set.
+type message struct {
+	proto.Message
+	identity
+}
+
+// identity is a weak.Pointer to a message: a large route table takes twice as
+// much memory as a message than it does as bytes.
+type identity any
+
+func (s Set) messages() [numTypes][]message {
+	return [numTypes][]message{
 		Clusters:  asMessages(s.Clusters),
 		Endpoints: asMessages(s.Endpoints),
 		Routes:    asMessages(s.Routes),
@@ -228,10 +240,13 @@ func (s Set) messages() [numTypes][]proto.Message {
 	}
 }
 
-func asMessages[M proto.Message](in []M) []proto.Message {
-	out := make([]proto.Message, len(in))
+func asMessages[T any, M interface {
+	*T
+	proto.Message
+}](in []M) []message {
+	out := make([]message, len(in))
 	for i, m := range in {
-		out[i] = m
+		out[i] = message{m, weak.Make((*T)(m))}
 	}
 	return out
 }
