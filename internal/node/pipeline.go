@@ -176,12 +176,17 @@ func (n *Node) collect(rd linkstate.Ready, now time.Time) {
 	}
 }
 
-// compute brings the RIB up to the LSDB and returns what had changed there.
+// compute brings the RIB up to the LSDB and returns what had changed there. It
+// waits for a complete one, as publish does: a large database comes in hundreds
+// of turns.
 func (n *Node) compute(now time.Time) linkstate.Change {
-	l := &n.loop
+	l, view := &n.loop, n.instance.View()
+	if l.computed == nil && !view.Synced && now.Before(n.started.Add(publishLimit)) {
+		l.touched = nil // the first computation reads everything
+		return 0
+	}
 	change := l.pending
 	if change != 0 {
-		view := n.instance.View()
 		l.run = &computation{began: now, waited: now.Sub(l.since), coalesced: l.turns - 1, first: l.computed == nil}
 		l.run.causes, l.run.omitted = causesOf(l.computed, view, l.touched)
 		begun := time.Now()

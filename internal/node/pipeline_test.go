@@ -4,7 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -67,5 +69,25 @@ func TestWhatChangesNoInputOfTheTranslationIsNotTranslated(t *testing.T) {
 		if a.sameInput(&c) {
 			t.Errorf("a change of %s is not translated", name)
 		}
+	}
+}
+
+// Nothing is published before the database is complete, and hundreds of turns
+// that each bring a part of it would be computed in vain.
+func TestNoRoutesAreComputedFromAPartOfTheDatabase(t *testing.T) {
+	instance, err := linkstate.New(linkstate.Config{Node: "sr-1", Domain: "d", Role: dmsc.RoleSR, Incarnation: 1, Encode: peering.Encode}, t0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The neighbour does not come.
+	instance.Step(t0, linkstate.SetLinks{Links: []linkstate.LinkConfig{{LinkKey: linkstate.LinkKey{Remote: "sr-2", ID: "0"}, Metric: 10}}})
+	instance.Tick(t0)
+	n := &Node{instance: instance, started: t0, engine: rib.New("sr-1")}
+	n.collect(instance.Ready(), t0)
+	if change := n.compute(t0.Add(publishLimit - 1)); change != 0 || n.rib != nil || n.loop.pending == 0 {
+		t.Errorf("computed too early: a change of %v, %v is pending", change, n.loop.pending)
+	}
+	if change := n.compute(t0.Add(publishLimit)); change == 0 || n.rib == nil || !n.loop.run.first {
+		t.Errorf("not computed when the neighbour is given up: a change of %v", change)
 	}
 }
