@@ -19,6 +19,7 @@ type adjacency struct {
 	since    time.Time
 
 	touched bool      // by this turn
+	sends   bool      // records are pending, as of the last turn
 	due     time.Time // see Instance.due; place is that in the heap
 	place   int
 
@@ -56,7 +57,6 @@ type adjacency struct {
 	misses   int
 	verify   bool // the stream has ended: the next probe decides alone
 	rtt      time.Duration
-	shown    time.Duration // rtt in the last View
 	holdEnds time.Time
 	degraded bool // held, and the topology has changed meanwhile
 	resumed  bool // held, because we have restarted and not the far end
@@ -66,6 +66,11 @@ type adjacency struct {
 
 	// What is announced of the link besides its configuration.
 	quality SetQuality
+
+	// What the last View says of it. A picture of hundreds of adjacencies is not
+	// made anew for each acknowledgement and each round trip time.
+	shownRTT     time.Duration
+	shownPending int
 }
 
 func (a *adjacency) String() string { return a.LinkKey.String() }
@@ -272,8 +277,7 @@ func (i *Instance) onProbed(ev Probed) {
 		}
 	}
 	a.verify = false
-	// A picture of a thousand adjacencies is not made anew for a round trip time.
-	i.stale = i.stale || a.alive != was || (a.rtt-a.shown).Abs() > a.shown/8
+	i.stale = i.stale || a.alive != was || (a.rtt-a.shownRTT).Abs() > a.shownRTT/8
 }
 
 // died is the end of a data path: a fresh probe has to prove the next one.

@@ -263,7 +263,9 @@ type Adjacency struct {
 	// DampedUntil is when a link that flaps is advertised again, if it is good
 	// until then; zero: nothing holds it back.
 	DampedUntil time.Time
-	Pending     int // records waiting to be sent or acknowledged
+	// Pending are records waiting to be sent or acknowledged. While there are
+	// some on several links, the number may be as old as a keepalive.
+	Pending int
 	// Covers that the link belongs to. While View.Flooding is FloodingReduced, a
 	// synchronized link that belongs to none carries no new records.
 	Covers Covers

@@ -110,6 +110,7 @@ func (i *Instance) converse(a *adjacency) {
 		a.greetAt = i.now.Add(a.greetEvery)
 	}
 	if due {
+		i.stale = i.stale || len(a.out.pending) != a.shownPending
 		i.sendHello(a)
 		if a.threeWay && (a.phase() < StateSynced || len(a.out.pending) == 0) {
 			i.sendDigest(a)

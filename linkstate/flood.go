@@ -211,7 +211,6 @@ func (i *Instance) enqueue(a *adjacency, r *record, u urgency) {
 	}
 	a.out.add(r, u)
 	i.touch(a)
-	i.stale = true
 }
 
 // flood passes on what this turn has brought, never back to its sender.
@@ -260,5 +259,4 @@ func (i *Instance) onAck(a *adjacency, m *LSAck) {
 	if !a.out.acked(i.now, m.Seq) {
 		i.alarm(AlarmMalformedMessage, "%s acknowledges update %d, the last one sent is %d", a, m.Seq, a.out.seq)
 	}
-	i.stale = true
 }

@@ -64,8 +64,11 @@ type Instance struct {
 	changed map[Key]struct{}
 	view    *View
 	stale   bool // view is
-	alarmed map[string]struct{}
-	sirens  map[string]*siren
+	// Adjacencies with pending records, and how many have become such or are no
+	// longer since view was made: when these are as many, it is made anew.
+	sending, unshown int
+	alarmed          map[string]struct{}
+	sirens           map[string]*siren
 
 	// Whom links lead to, as of reachedAt; see connected.
 	reached   map[dmsc.NodeID]bool

@@ -638,8 +638,45 @@ func crowd(t testing.TB, n int) (*Instance, []LinkKey) {
 	return inst, keys
 }
 
+// flood lets a record pass through a hub, and returns how many pictures a reader
+// who looks after each turn has got.
+func flood(inst *Instance, keys []LinkKey, seq uint64) (views int) {
+	var last *View
+	turn := func(ev Event) {
+		inst.Step(inst.now, ev)
+		inst.Tick(inst.now)
+		inst.Ready()
+		if v := inst.View(); v != last {
+			last = v
+			views++
+		}
+	}
+	c := &NodeLSA{Role: dmsc.RoleSR, Links: []Link{{Remote: "x", ID: "0", Metric: dmsc.Metric(1 + seq%2)}}}
+	l := &LSA{Key: Key{"far", TypeNode, 0}, Order: Order{1, seq}, NotAfter: dawn.Add(MaxLifetime), Content: c, Body: fmt.Append(nil, seq)}
+	turn(Received{keys[0], &LSUpdate{Seq: seq, Records: []*LSA{l}}})
+	for _, k := range keys[1:] {
+		turn(Received{k, &LSAck{inst.links[k].out.seq}})
+	}
+	return views
+}
+
+// One record makes every neighbour acknowledge. A picture of all adjacencies for
+// each of them would cost the square of their number.
+func TestAPictureIsNotMadeForEachAcknowledgement(t *testing.T) {
+	inst, keys := crowd(t, 500)
+	if views := flood(inst, keys, 1); views < 2 || views > 20 {
+		t.Errorf("%d pictures while 499 neighbours acknowledge one record", views)
+	}
+	for _, a := range inst.View().Adjacencies {
+		if a.Pending != 0 {
+			t.Errorf("%s is shown with %d records pending after all was acknowledged", a.LinkKey, a.Pending)
+		}
+	}
+}
+
 // BenchmarkStepByNeighbours is what one event of one neighbour costs in a node
-// with many: a probe's answer, with the Deadline its loop asks for.
+// with many: a probe's answer, with the Deadline its loop asks for. A flood is
+// one record and the acknowledgements of all.
 func BenchmarkStepByNeighbours(b *testing.B) {
 	for _, n := range []int{1, 100, 500, 1000} {
 		inst, keys := crowd(b, n)
@@ -665,6 +702,11 @@ func BenchmarkStepByNeighbours(b *testing.B) {
 				inst.Tick(now)
 				inst.Ready()
 				inst.Deadline()
+			}
+		})
+		b.Run(fmt.Sprintf("flood/%d", n), func(b *testing.B) {
+			for seq := uint64(1); b.Loop(); seq++ {
+				flood(inst, keys, seq)
 			}
 		})
 		b.Run(fmt.Sprintf("view/%d", n), func(b *testing.B) {

@@ -22,7 +22,7 @@ func (i *Instance) onUpdate(a *adjacency, m *LSUpdate) {
 			delete(a.ahead, a.received)
 		}
 	}
-	a.ackDue, i.stale = true, true
+	a.ackDue = true
 	if a.observer && len(m.Records) > 0 {
 		i.alarm(AlarmObserverRecord, "%s is an observer and sent %d records: refused", a, len(m.Records))
 		return

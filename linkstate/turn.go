@@ -63,8 +63,17 @@ func (i *Instance) untouch() {
 		if i.links[a.LinkKey] == a {
 			i.dues.set(a, i.due(a))
 		}
+		if sends := len(a.out.pending) > 0; sends != a.sends {
+			i.unshown++
+			if a.sends = sends; sends {
+				i.sending++
+			} else {
+				i.sending--
+			}
+		}
 	}
 	i.touched = i.touched[:0]
+	i.stale = i.stale || i.unshown > 0 && i.unshown >= i.sending
 }
 
 // due is when Tick next has something to do for a; zero is never.

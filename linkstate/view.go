@@ -6,7 +6,7 @@ func (i *Instance) View() *View {
 	if i.view != nil && !i.stale {
 		return i.view
 	}
-	i.stale = false
+	i.stale, i.unshown = false, 0
 	v := &View{
 		Node: i.cfg.Node, Role: i.cfg.Role, Incarnation: i.incarnation, Synced: !i.starting,
 		Drain: i.drain, Drained: i.drain != DrainNone && i.settledDrain(),
@@ -14,7 +14,7 @@ func (i *Instance) View() *View {
 		Adjacencies: make([]Adjacency, 0, len(i.order)),
 	}
 	for _, a := range i.order {
-		a.shown = a.rtt
+		a.shownRTT, a.shownPending = a.rtt, len(a.out.pending)
 		link := a.LinkConfig
 		link.Metric = i.metric(a)
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
