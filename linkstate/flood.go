@@ -221,6 +221,7 @@ func (i *Instance) flood() {
 	for _, n := range i.news {
 		added = added || n.urgent == urgentAddition && n.rec.Type == TypePrefix
 	}
+	reduced := len(i.news) > 0 && i.flooding() == FloodingReduced
 	for _, n := range i.news {
 		if i.db.records[n.rec.Key] != n.rec {
 			continue // already replaced in the same turn
@@ -228,7 +229,7 @@ func (i *Instance) flood() {
 		if added && n.urgent == urgentWithdrawal {
 			n.urgent = urgentPlanned
 		}
-		i.passOn(n)
+		i.passOn(n, reduced)
 	}
 	clear(i.news)
 	i.news = i.news[:0]

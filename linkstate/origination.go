@@ -243,6 +243,7 @@ func (i *Instance) drop(r *record) {
 	changed, _ := difference(r, nil)
 	i.db.remove(r)
 	delete(i.adopted, r.Key)
+	delete(i.buckets, r.Key) // it is full again
 	i.noteChange(r.Key, changed)
 	i.moveTopology(r.Key, r, nil)
 	for _, a := range i.order {

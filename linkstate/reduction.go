@@ -163,8 +163,7 @@ func (i *Instance) useCovers(c *covers, g *topology) {
 
 // passOn queues n for every neighbour that is to have it from us. What came by
 // one cover takes that one; what came otherwise, like our own, takes both.
-func (i *Instance) passOn(n news) {
-	reduced := i.flooding() == FloodingReduced
+func (i *Instance) passOn(n news, reduced bool) {
 	came := coverBoth
 	if reduced && !i.reduction.cross && n.from != nil && n.from.follows() && n.from.covers != coverNone {
 		came = n.from.covers
