@@ -9,6 +9,8 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/sim"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/linkstatetest"
 )
 
 // coverage adds up what the simulations have seen.
@@ -27,7 +29,7 @@ func newCoverage() *coverage {
 		c.wanted = append(c.wanted, "link class "+class.String())
 	}
 	for _, k := range []string{
-		"network of 5 to 10", "network of 11 to 29", "network of 30 to 50", "network in parts", "lossy network", "default timers",
+		"network of 5 to 10", "network of 11 to 29", "network of 30 to 50", "network in parts", "network with reduced flooding", "lossy network", "default timers",
 		"message lost", "message duplicated", "message reordered",
 		"request delivered", "request retried", "request lost without path", "request repaired", "request pinned",
 		"path kept", "path demoted", "path suspended", "attempt loop", "attempt no_route", "attempt no_healthy", "attempt starting",
@@ -36,6 +38,20 @@ func newCoverage() *coverage {
 		c.wanted = append(c.wanted, k)
 	}
 	return c
+}
+
+// watch looks for what a Report does not say.
+func (c *coverage) watch(n *linkstatetest.Network) {
+	onReady, seen := n.OnReady, false
+	n.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) {
+		onReady(id, rd)
+		if !seen && n.Instance(id).View().Flooding == linkstate.FloodingReduced {
+			seen = true
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.counts["network with reduced flooding"]++
+		}
+	}
 }
 
 func (c *coverage) add(opts sim.Options, r *sim.Report) {

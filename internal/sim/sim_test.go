@@ -31,6 +31,7 @@ func TestNetworksHoldThroughAnyFaults(t *testing.T) {
 				t.Parallel()
 				for seed := first + w; seed < first+seeds; seed += workers {
 					opts := randomOptions(seed)
+					opts.Setup = sum.watch
 					report, err := sim.Run(t.Context(), opts)
 					if err != nil {
 						t.Fatalf("DMSC_SEED=%d: %v", seed, err)
@@ -63,7 +64,8 @@ func number(t *testing.T, env string, otherwise uint64) uint64 {
 	return n
 }
 
-// randomOptions follow from the seed: mostly small networks, a few of 50 nodes.
+// randomOptions follow from the seed: mostly small networks, a few of 50 nodes,
+// and a few so dense that flooding is reduced.
 func randomOptions(seed uint64) sim.Options {
 	r := rand.New(rand.NewPCG(seed, 9))
 	n := 5 + r.IntN(6)
@@ -73,8 +75,13 @@ func randomOptions(seed uint64) sim.Options {
 	case 1, 2, 3, 4, 5:
 		n = 11 + r.IntN(10)
 	}
+	more := r.IntN(n + 1)
+	if r.IntN(25) == 0 {
+		n = 10 + r.IntN(5)
+		more = 6 * n
+	}
 	opts := sim.Options{
-		Topology: randomTopology(r, n), Seed: seed, Events: 20 + r.IntN(3),
+		Topology: randomTopology(r, n, more), Seed: seed, Events: 20 + r.IntN(3),
 		Hold: 5 * time.Second, Lease: 4 * time.Second,
 	}
 	if r.IntN(2) == 0 {
@@ -87,10 +94,10 @@ func randomOptions(seed uint64) sim.Options {
 	return opts
 }
 
-// randomTopology is connected, with parallel links, asymmetric metrics, all
-// classes, nodes that carry no transit anywhere, pools, and names with several
-// owners.
-func randomTopology(r *rand.Rand, n int) *topology.Topology {
+// randomTopology is connected, by a tree and at the most so many links more, with
+// parallel links, asymmetric metrics, all classes, nodes that carry no transit
+// anywhere, pools, and names with several owners.
+func randomTopology(r *rand.Rand, n, more int) *topology.Topology {
 	t := &topology.Topology{Name: fmt.Sprintf("random-%d", n)}
 	for i := range n {
 		node := topology.Node{ID: dmsc.NodeID(fmt.Sprintf("sr-%d", i)), Role: dmsc.RoleSR, Transit: true}
@@ -120,7 +127,7 @@ func randomTopology(r *rand.Rand, n int) *topology.Topology {
 	for i := 1; i < n; i++ {
 		link(i, r.IntN(i))
 	}
-	for range r.IntN(n + 1) {
+	for range more {
 		link(r.IntN(n), r.IntN(n))
 	}
 	for i, node := range t.Nodes {
