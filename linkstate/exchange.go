@@ -39,7 +39,7 @@ func (i *Instance) onDigest(a *adjacency, m *Digest) {
 		return
 	}
 	if [Ranges]uint64(m.Sums) == i.sums(a) {
-		if a.differences = 0; len(a.refused) == 0 {
+		if a.differences = 0; !a.refusedForNow() {
 			a.repairGap = 0
 		}
 		return

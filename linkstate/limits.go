@@ -76,11 +76,22 @@ func (i *Instance) refuse(a *adjacency, r *record, until time.Time) {
 	}
 }
 
+// refusedForNow reports whether a has sent what may be taken in later.
+func (a *adjacency) refusedForNow() bool {
+	for _, s := range a.refused {
+		if !s.until.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // sums is the digest of our database as a should have it too.
 func (i *Instance) sums(a *adjacency) [Ranges]uint64 {
 	sums := i.db.sums
 	for k, s := range a.refused {
 		if !s.until.IsZero() && !i.now.Before(s.until) {
+			delete(a.refused, k)
 			continue
 		}
 		sums[s.slot] += s.sum

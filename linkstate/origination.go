@@ -72,7 +72,7 @@ func (i *Instance) wantNode() {
 			Remote: a.Remote, ID: a.ID, Metric: i.metric(a),
 			Delay: a.quality.Delay, Jitter: a.quality.Jitter, Loss: a.quality.Loss,
 			Capacity: cmp.Or(a.quality.Capacity, a.Capacity), Available: a.quality.Available,
-			Tags: slices.Clone(a.Tags),
+			Tags: a.Tags,
 		}
 		n.Links = append(n.Links, l)
 	}
