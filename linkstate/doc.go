@@ -34,17 +34,20 @@
 //
 // # Files
 //
-// instance.go has Step, Tick, Ready and Deadline. A turn handles its event and
-// then settles: adjacency.go moves the state machine of each link, damping.go
-// holds a flapping one back, startup.go ends the start-up, drain.go takes a
-// node out of service, delay.go measures a metric, origination.go brings our
-// records in line, flood.go queues what is new and fills the windows,
-// reduction.go says over which links, by the covers that topology.go,
-// numbering.go and cover.go compute. hello.go and exchange.go are the conversation with one neighbour, database.go the
-// store and the order of records, receive.go and limits.go what is taken from a
-// neighbour, difference.go what a new version means and goodnews.go when to
-// compute it, view.go what readers get. docs/link-state.md names each rule of
-// all this and the scene that shows it.
+// event.go and lsa.go are the words. instance.go has Step, Tick, Ready and
+// Deadline. A turn handles its event and then settles, for the adjacencies that
+// it has touched (turn.go): adjacency.go moves the state machine of each link,
+// damping.go holds a flapping one back, startup.go ends the start-up, drain.go
+// takes a node out of service, delay.go measures a metric, algorithm.go says
+// which one the domain uses, origination.go brings our records in line, flood.go
+// queues what is new and fills the windows, reduction.go says over which links,
+// by the covers that topology.go, numbering.go and cover.go compute. hello.go
+// and exchange.go are the conversation with one neighbour, database.go the store
+// and the order of records, receive.go and limits.go what is taken from a
+// neighbour, alarm.go what an operator hears of it, difference.go what a new
+// version means and goodnews.go when to compute it, view.go and records.go what
+// readers get. docs/link-state.md names each rule of all this and the scene that
+// shows it.
 //
 // # Adjacency
 //
@@ -88,9 +91,10 @@
 // SHA-256 of the body (see Order). Every node takes any newer version from
 // anyone and answers an older one with the newer, so databases agree once
 // messages get through, in whatever order. The rules by which a record is
-// refused or has no effect look at the record and at how many its origin has, so
-// all nodes judge alike (limits.go). What is refused is a stub in the digests
-// for who sent it. linkstatetest checks all this over random networks and faults.
+// refused for good or has no effect look at the record and at how many its origin
+// has, so all nodes judge alike (limits.go). What is refused is a stub in the
+// digests for who sent it; for want of room, or by a clock, only for a while.
+// linkstatetest checks all this over random networks and faults.
 //
 // # Flood reduction
 //
