@@ -24,17 +24,16 @@ const Ranges = 256
 // record is an LSA in the database with what is derived from it once.
 type record struct {
 	*LSA
-	hash [sha256.Size]byte // of Body
-	sum  uint64            // what the record adds to the digest of its range
-	slot uint8             // its range
-	mine bool              // originated in this life, not met again from an earlier one
+	sum  uint64 // what the record adds to the digest of its range
+	slot uint8  // its range
+	mine bool   // originated in this life, not met again from an earlier one
 
 	urgent urgency // when it was installed
 	passed Covers  // it has been passed on by these
 }
 
 func newRecord(domain string, l *LSA) *record {
-	r := &record{LSA: l, hash: sha256.Sum256(l.Body)}
+	r := &record{LSA: l}
 	key := make([]byte, 0, 128)
 	key = append(key, l.Origin...)
 	key = append(key, 0)
@@ -51,11 +50,26 @@ func newRecord(domain string, l *LSA) *record {
 	if l.Tombstone {
 		key = append(key, 1)
 	}
-	key = append(key, r.hash[:]...)
+	key = append(key, r.hash()...)
 	key = append(key, domain...)
 	sum := sha256.Sum256(key)
 	r.sum = binary.BigEndian.Uint64(sum[:])
 	return r
+}
+
+// hash is the SHA-256 of the body. It is not kept: two versions of one order are
+// rare, and then mostly the same.
+func (r *record) hash() []byte {
+	sum := sha256.Sum256(r.Body)
+	return sum[:]
+}
+
+// compareBodies orders by the SHA-256 of the bodies.
+func (r *record) compareBodies(o *record) int {
+	if bytes.Equal(r.Body, o.Body) {
+		return 0
+	}
+	return bytes.Compare(r.hash(), o.hash())
 }
 
 // compare is the total order on versions of one record: (incarnation, seq),
@@ -63,6 +77,9 @@ func newRecord(domain string, l *LSA) *record {
 // only a broken origin can make, so that any two nodes still agree on one: a
 // tombstone beats a live record, then the later end of life wins.
 func (r *record) compare(o *record) int {
+	if c := r.Order.Compare(o.Order); c != 0 {
+		return c
+	}
 	tomb := 0
 	if r.Tombstone != o.Tombstone {
 		tomb = -1
@@ -70,8 +87,7 @@ func (r *record) compare(o *record) int {
 			tomb = 1
 		}
 	}
-	return cmp.Or(r.Order.Compare(o.Order), bytes.Compare(r.hash[:], o.hash[:]), tomb,
-		cmp.Compare(r.NotAfter.Unix(), o.NotAfter.Unix()))
+	return cmp.Or(r.compareBodies(o), tomb, cmp.Compare(r.NotAfter.Unix(), o.NotAfter.Unix()))
 }
 
 // nodeLSA returns what a NodeLSA says; nil if r is none, or a tombstone.
@@ -100,7 +116,7 @@ func (r *record) size() int { return 1 + r.bytes()>>10 }
 
 // conflicts reports whether two versions claim one order for two bodies.
 func (r *record) conflicts(o *record) bool {
-	return r.Order == o.Order && (r.hash != o.hash || r.Tombstone != o.Tombstone)
+	return r.Order == o.Order && (!bytes.Equal(r.Body, o.Body) || r.Tombstone != o.Tombstone)
 }
 
 // database holds the newest version of every record.

@@ -25,7 +25,7 @@ const (
 // (absent): what has to be computed anew, and how urgent the new one is. The
 // measured values of a link are no difference: they steer the SCSC, not SPF.
 func difference(old, new *record) (Change, urgency) {
-	if old != nil && new != nil && old.hash == new.hash && old.Tombstone == new.Tombstone {
+	if old != nil && new != nil && bytes.Equal(old.Body, new.Body) && old.Tombstone == new.Tombstone {
 		return 0, urgentRefresh
 	}
 	key, was, is := Key{}, Content(nil), Content(nil)

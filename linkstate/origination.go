@@ -275,7 +275,7 @@ func (i *Instance) receiveOwn(a *adjacency, r *record) {
 		return
 	}
 	if cur != nil && cur.conflicts(r) && !i.starting {
-		i.alarm(AlarmConflict, "%s %s exists with the bodies %x and %x: this node may be running twice", r.Key, r.Order, cur.hash[:4], r.hash[:4])
+		i.alarm(AlarmConflict, "%s %s exists with the bodies %x and %x: this node may be running twice", r.Key, r.Order, cur.hash()[:4], r.hash()[:4])
 		newer = 1
 	}
 	// An order of this incarnation that we have not given out, or any above it.

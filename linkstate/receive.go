@@ -55,7 +55,7 @@ func (i *Instance) receive(a *adjacency, l *LSA) {
 	}
 	if have != nil && have.conflicts(r) {
 		i.alarm(AlarmConflict, "%s %s exists with the bodies %x and %x: %s may be running twice", l.Key, l.Order,
-			have.hash[:4], r.hash[:4], l.Origin)
+			have.hash()[:4], r.hash()[:4], l.Origin)
 	}
 	switch {
 	case have == nil || r.compare(have) > 0:
