@@ -16,23 +16,24 @@ type claims struct {
 	scratch []claim
 }
 
-// name is a service prefix that somebody claims, or the function of one.
+// name is a service prefix that somebody claims, or the function of one. There
+// are as many as entries: it fills 96 bytes.
 type name struct {
 	prefix dmsc.ServicePrefix
-	kind   Kind    // Node, or Announced; which names are functions is in the fact
 	claims []claim // of the name itself, by any owner, reachable or not
 	// The names directly below that have claims. With one more segment than
 	// this, they make it a function unless a reachable owner announces it. One
 	// that has lost its last claim stays until this name is settled.
-	below  []*name
-	listed bool // in below of the name above
+	below []*name
 
 	fact  *fact // nil while there is no entry
-	set   *ownerSet
-	place int // in set.names
-
-	dirty bool
 	was   *fact // when it became dirty
+	set   *ownerSet
+	place int32 // in set.names
+
+	kind   Kind // Node, or Announced; which names are functions is in the fact
+	listed bool // in below of the name above
+	dirty  bool
 }
 
 // claim says that a node announces a prefix.

@@ -121,7 +121,7 @@ func (e *Engine) keyOf(owners []owner) []byte {
 }
 
 func (e *Engine) join(n *name, s *ownerSet) {
-	n.set, n.place = s, len(s.names)
+	n.set, n.place = s, int32(len(s.names))
 	s.names = append(s.names, n)
 	e.use(s.group, 1)
 }
