@@ -175,8 +175,8 @@ func (s *syncing) measure(ctx context.Context, count int, cfg map[string]any) (e
 		if last := line[len(line)-1]; time.Since(time.Unix(0, last.UnixNano)) < 2*time.Second {
 			return fmt.Errorf("still at work: %s", last.Step)
 		}
-		if at(line, node.StepPublished) == 0 || s.withEnvoy && at(line, node.StepAcked) < at(line, node.StepPublished) {
-			return errors.New("nothing is published and acked yet")
+		if p := at(line, node.StepPublished); p == 0 || p < at(line, node.StepComputed) || s.withEnvoy && at(line, node.StepAcked) < p {
+			return errors.New("what was computed is not published and acked yet")
 		}
 		return nil
 	})

@@ -83,10 +83,13 @@ func (n *Node) settle(now time.Time) {
 	n.flood(ready)        // records → neighbours, before anything is computed
 	n.collect(ready, now) // changes → the next computation
 	if !now.Before(n.loop.restless) {
+		first := n.loop.computed == nil
 		change := n.compute(now)                  // LSDB → SPF → RIB
 		changed := n.steer(change) || change != 0 // policies of the SCSC → overlay
 		changed = n.retire(now) || changed        // groups that went out of use
-		if n.publish(changed, now) {              // FIB → Envoy
+		// The first computation is no storm, and a large one: the neighbours'
+		// answer to our first records must not wait for the fivefold of it.
+		if n.publish(changed, now) && !first { // FIB → Envoy
 			n.loop.spend(now, time.Since(now))
 		}
 	}
