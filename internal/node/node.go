@@ -62,6 +62,7 @@ type Node struct {
 	scsc      *scsc.Client // nil without an SCSC
 	// What wakes watchSelf and countTraffic.
 	kickSelf, kickTraffic chan struct{}
+	published             chan int // names, see giveBack
 
 	// What follows belongs to the loop alone.
 	started  time.Time
@@ -81,7 +82,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	n := &Node{
 		cfg: cfg, base: log, log: log.With("node", string(cfg.Node)), dead: make(chan struct{}), events: make(chan event, 4096),
 		registry: newRegistry(), engine: rib.New(cfg.Node),
-		rows: newLSDBTable(), metrics: newMetrics(),
+		rows: newLSDBTable(), metrics: newMetrics(), published: make(chan int, 1),
 	}
 	defer func() {
 		if err != nil {
@@ -202,6 +203,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.detector.Run(ctx) })
 	g.Go(func() error { return n.watchSelf(ctx) })
 	g.Go(func() error { return n.countTraffic(ctx) })
+	g.Go(func() error { return giveBack(ctx, n.published, trim) })
 	g.Go(func() error { return n.spa.Run(ctx) })
 	if n.scsc != nil {
 		g.Go(func() error { return n.scsc.Run(ctx) })

@@ -350,6 +350,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		n.loop.running = pub
 	}
 	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
+	newest(n.published, pub.rib.Len())
 	return true
 }
 
