@@ -299,9 +299,9 @@ func (n *network) linksOf(ctx context.Context, at, id dmsc.NodeID) ([]string, er
 	}
 	var content struct {
 		Links []struct {
-			Remote dmsc.NodeID `json:"remote"`
-			ID     dmsc.LinkID `json:"id"`
-			Metric dmsc.Metric `json:"metric"`
+			Neighbor dmsc.NodeID `json:"neighbor"`
+			Link     dmsc.LinkID `json:"link"`
+			Metric   dmsc.Metric `json:"metric"`
 		} `json:"links"`
 	}
 	if err := json.Unmarshal(r.Content, &content); err != nil {
@@ -312,7 +312,7 @@ func (n *network) linksOf(ctx context.Context, at, id dmsc.NodeID) ([]string, er
 	}
 	var links []string
 	for _, l := range content.Links {
-		links = append(links, fmt.Sprintf("%s/%s=%d", l.Remote, l.ID, l.Metric))
+		links = append(links, fmt.Sprintf("%s/%s=%d", l.Neighbor, l.Link, l.Metric))
 	}
 	return links, nil
 }
