@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,5 +149,26 @@ func TestAPageRefusesParametersItDoesNotKnow(t *testing.T) {
 		if code, body := get(cfg, path); code != want || code == 400 && !strings.Contains(body, "is not known here") {
 			t.Errorf("%s answers %d %q", path, code, body)
 		}
+	}
+}
+
+// A database of 100,000 records takes a reader a second of a processor. Whoever
+// waits for that processor, the loop of the process above all, waits for a few
+// records only.
+func TestALongListGivesWayToWhoeverWaits(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var made atomic.Int64
+	seen := make(chan int64, 1)
+	list := admin.List(func(yield func(any) bool) {
+		go func() { seen <- made.Load() }()
+		for made.Add(1) < 1000 && yield("item") {
+		}
+	})
+	cfg := admin.Config{JSON: map[string]admin.Page{"/list": func(url.Values) (any, error) { return list, nil }}}
+	if code, _ := get(cfg, "/list"); code != 200 || made.Load() != 1000 {
+		t.Fatalf("it answers %d with %d items", code, made.Load())
+	}
+	if n := <-seen; n > 100 {
+		t.Errorf("who waits has its turn after %d items", n)
 	}
 }
