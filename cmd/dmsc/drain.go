@@ -59,7 +59,7 @@ func drainCommand() *cobra.Command {
 		Short: "Take the node of this machine out of service, without losing a request",
 		Long: "Make the node a last resort for transit and for its prefixes, and wait until every neighbour has acknowledged it: whatever\n" +
 			"has another way or another owner goes there, who has none goes on using it. With --remove its links are withdrawn after\n" +
-			"that, too, and nothing leads there any more. The agent is asked on a socket in its state folder, as its user. The drain\n" +
+			"that, too, and nothing leads there any more; the pods of an SG then reach each other only. The agent is asked on a socket in its state folder, as its user. The drain\n" +
 			"stays in force over restarts of the agent until dmsc undrain. Exit code 4: the neighbours have not acknowledged in time.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agent, err := f.agent()
@@ -69,18 +69,25 @@ func drainCommand() *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
 			out := cmd.OutOrStdout()
-			if err := drainTo(ctx, out, agent, linkstate.DrainCost, f.timeout); err != nil {
+			st, err := setDrain(ctx, agent, http.MethodGet, linkstate.DrainNone)
+			if err != nil {
 				return err
 			}
-			fmt.Fprintln(out, "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour")
-			if !remove {
-				return nil
-			}
-			fmt.Fprintf(out, "waiting %v for requests on their way\n", grace)
-			select {
-			case <-time.After(grace):
-			case <-cmd.Context().Done():
-				return exit(exitNo, errors.New("interrupted; the cost stays raised until dmsc undrain"))
+			// The links of a removed node do not come back for being asked again.
+			if st.Level != linkstate.DrainRemoved.String() {
+				if err := drainTo(ctx, out, agent, linkstate.DrainCost, f.timeout); err != nil {
+					return err
+				}
+				fmt.Fprintln(out, "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour")
+				if !remove {
+					return nil
+				}
+				fmt.Fprintf(out, "waiting %v for requests on their way\n", grace)
+				select {
+				case <-time.After(grace):
+				case <-cmd.Context().Done():
+					return exit(exitNo, errors.New("interrupted; the cost stays raised until dmsc undrain"))
+				}
 			}
 			ctx, cancel = context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
@@ -124,6 +131,9 @@ func undrainCommand() *cobra.Command {
 // waited for whenever that changes.
 func drainTo(ctx context.Context, out io.Writer, agent admin.Client, level linkstate.Drain, timeout time.Duration) error {
 	st, err := setDrain(ctx, agent, http.MethodPut, level)
+	if err != nil {
+		return err
+	}
 	told := ""
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -162,8 +172,13 @@ func setDrain(ctx context.Context, agent admin.Client, method string, level link
 		q = url.Values{"level": {level.String()}}
 	}
 	err = agent.Do(ctx, method, "/drain", q, &st)
-	if errors.Is(err, admin.ErrUnreachable) || errors.Is(err, admin.ErrNoPage) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = exit(exitTimeout, fmt.Errorf("%w: the agent runs and has not answered, so its drain is not known; ask again with a longer --timeout", err))
+	case errors.Is(err, admin.ErrUnreachable), errors.Is(err, admin.ErrNoPage):
 		err = exit(exitUnreachable, fmt.Errorf("%w; does the agent run here, with this state folder and as this user?", err))
+	default:
+		err = exit(exitUnreachable, err) // it starts, or stops
 	}
 	return st, err
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // fakeAgent serves a control socket. A level is done when it has been asked for
-// patience times; it returns the state folder.
+// patience times; it hangs if that is negative. It returns the state folder.
 func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 	t.Helper()
 	dir := shortTempDir(t)
@@ -25,6 +25,10 @@ func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 	var asked atomic.Int64
 	level := "none"
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if patience < 0 {
+			<-r.Context().Done()
+			return
+		}
 		if r.Method == http.MethodPut {
 			asked.Store(0)
 			level = r.URL.Query().Get("level")
@@ -74,6 +78,31 @@ func TestDrainThatIsNotAcknowledgedInTimeExitsWith4(t *testing.T) {
 		"! dmsc: the drain (cost) is in force but not acknowledged within 200ms by sr-1, sr-2; ask again with a longer --timeout, or dmsc undrain\nexit 4\n"
 	if seen != want || fmt.Sprint(orders) != "[cost]" {
 		t.Errorf("orders %v, seen\n%s", orders, seen)
+	}
+}
+
+// Whoever asks again, for a timeout or to be sure, takes no step back.
+func TestDrainOfARemovedNodeLeavesItRemoved(t *testing.T) {
+	var orders []string
+	dir := fakeAgent(t, 0, &orders)
+	command(t, "dmsc drain --remove --grace 1ms --state-dir "+dir)
+	for _, line := range []string{"dmsc drain --remove --state-dir ", "dmsc drain --state-dir "} {
+		if seen := command(t, line+dir); seen != "removed: no link leads here any more; the node may be stopped\n" {
+			t.Errorf("seen\n%s", seen)
+		}
+	}
+	if want := "[cost removed removed removed]"; fmt.Sprint(orders) != want {
+		t.Errorf("orders %v, want %s", orders, want)
+	}
+}
+
+func TestDrainOfAnAgentThatHangsSaysThatNothingIsKnown(t *testing.T) {
+	for _, verb := range []string{"drain", "undrain"} {
+		seen, _ := drain(t, -1, "dmsc "+verb+" --state-dir DIR --timeout 50ms")
+		want := "! dmsc: unix://DIR/agent.sock: context deadline exceeded: the agent runs and has not answered, so its drain is not known; ask again with a longer --timeout\nexit 4\n"
+		if seen != want {
+			t.Errorf("seen\n%s", seen)
+		}
 	}
 }
 
