@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +17,12 @@ func genCommand() *cobra.Command {
 		Short: "Write the topology file of a network of any size",
 		Long: "Write a topology file for dmsc sim, spf, translate and, as long as it is small, demo to stdout.\n" +
 			"The same flags write the same bytes.",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(topology.Shapes, args[0]) {
+				return fmt.Errorf("say one shape: %s", strings.Join(topology.Shapes, ", "))
+			}
+			return nil
+		},
 		ValidArgs: topology.Shapes,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plan.Shape = args[0]

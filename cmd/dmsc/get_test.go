@@ -148,7 +148,7 @@ func fleet(t *testing.T) *strings.Replacer {
 		Connected: true, LastNack: &node.NackStatus{Type: "listeners", Resources: []string{"dmsc/ingress"}, Message: "duplicate address", Version: "v43"},
 	}}
 	bare := &fakeNode{about: about("sr-2"), records: always()}
-	bare.about.Envoy = node.EnvoyStatus{Published: "v1"}
+	bare.about.Envoy, bare.about.Drain.Level = node.EnvoyStatus{Published: "v1"}, "removed"
 	starting := &fakeNode{about: node.Summary{Node: "sr-3", Role: "SR", NotReady: []string{"loop: starting"}}, records: always()}
 	old := httptest.NewServer(admin.Handler(admin.Config{}))
 	t.Cleanup(old.Close)

@@ -39,22 +39,31 @@ func getLSDBCommand() *cobra.Command {
 			if limit > 0 {
 				q.Set("limit", strconv.Itoa(limit))
 			}
-			return show(cmd, &f, func(ctx context.Context, a asked) (lsdb, error) {
+			found := false
+			err := show(cmd, &f, func(ctx context.Context, a asked) (lsdb, error) {
 				out := lsdb{Node: a.about.Node, LSDB: a.about.LSDB}
 				return out, a.Read(ctx, "/api/v1/lsdb", q, &out.Records)
 			}, func(w io.Writer, nodes []lsdb) error {
 				err := printLSDB(w, nodes, detail)
 				for _, n := range nodes {
-					if limit > 0 && len(n.Records) == limit {
+					if limit > 0 && len(n.Records) == limit && limit < n.LSDB.Records {
 						fmt.Fprintf(cmd.ErrOrStderr(), "%s: the first %d; it holds %d records\n", n.Node, limit, n.LSDB.Records)
 					}
 				}
 				return err
+			}, func(nodes []lsdb) {
+				for _, n := range nodes {
+					found = found || len(n.Records) > 0
+				}
 			})
+			if err == nil && origin != "" && !found {
+				return exit(exitNo, fmt.Errorf("no record of %s is held; names are those of dmsc get lsdb", origin))
+			}
+			return err
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&origin, "origin", "", "records of this node only")
+	cmd.Flags().StringVar(&origin, "origin", "", "records of this node only; exit code 1 if there is none")
 	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many records of each node (default: all)")
 	cmd.Flags().BoolVar(&detail, "detail", false, "a row for each link and prefix")
 	return cmd

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
 // The nodes that a reading verb asks, by their health listeners.
@@ -203,6 +204,9 @@ func (a *asked) introduce() (warnings string) {
 	a.name = own
 	if !a.about.Ready {
 		warnings += fmt.Sprintf("warning: %s is not ready (%s); this is what it believes so far\n", own, strings.Join(a.about.NotReady, "; "))
+	}
+	if level := a.about.Drain.Level; level != "" && level != linkstate.DrainNone.String() {
+		warnings += fmt.Sprintf("%s is drained (%s) until dmsc undrain\n", own, level)
 	}
 	return warnings
 }

@@ -69,7 +69,11 @@ func lsdbDiffCommand() *cobra.Command {
 			case len(targets) < 2:
 				return exit(exitUsage, fmt.Errorf("one node has nothing to differ from; give --node twice, or list the nodes in %s", nodesEnv))
 			}
-			d := comparison{f: &f, warn: cmd.ErrOrStderr()}
+			d := comparison{f: f, warn: cmd.ErrOrStderr()}
+			absent, err := d.present(cmd.Context())
+			if err != nil {
+				return err
+			}
 			report, err := d.compare(cmd.Context(), settle)
 			if err != nil {
 				return err
@@ -77,10 +81,10 @@ func lsdbDiffCommand() *cobra.Command {
 			if err := write(cmd.OutOrStdout(), f.output, report, printLSDBDiff); err != nil {
 				return err
 			}
-			if !report.Equal {
+			if absent == nil && !report.Equal {
 				return exit(exitNo, fmt.Errorf("%d records differ", countRecords(report.Differences)))
 			}
-			return nil
+			return absent
 		},
 	}
 	f.add(cmd)
@@ -103,12 +107,36 @@ func (h holding) has(key string) *node.Record {
 
 // comparison asks the nodes, at first for everything.
 type comparison struct {
-	f    *nodeFlags
-	warn io.Writer
+	f      nodeFlags
+	warn   io.Writer
+	abouts []node.Summary
 }
 
-// manyKeys is when it is cheaper to ask for the whole database again.
-const manyKeys = 64
+// present finds out who answers; these are compared if there are two or more.
+// absent is the error of the others.
+func (c *comparison) present(ctx context.Context) (absent, err error) {
+	answers, absent := askNodes(ctx, &c.f, c.warn, func(_ context.Context, a asked) (asked, error) { return a, nil })
+	if len(answers) < 2 {
+		return absent, absent
+	}
+	c.warn = io.Discard // it has been said
+	c.f.nodes = nil
+	at := map[string]string{}
+	for _, a := range answers {
+		life := fmt.Sprint(a.about.Node, a.about.Incarnation)
+		if at[life] != "" {
+			return nil, exit(exitUsage, fmt.Errorf("%s and %s are the same node, %s", at[life], a.address, a.about.Node))
+		}
+		at[life] = a.address
+		c.abouts = append(c.abouts, a.about)
+		c.f.nodes = append(c.f.nodes, a.name+"="+a.address)
+	}
+	return absent, nil
+}
+
+// manyKeys is when it is cheaper to ask for the whole database again. So many of
+// the longest keys are no more than an agent takes in one question.
+const manyKeys = 512
 
 // read asks for records, all of them for no keys.
 func (c comparison) read(ctx context.Context, keys []string, content bool) ([]holding, error) {
@@ -116,7 +144,7 @@ func (c comparison) read(ctx context.Context, keys []string, content bool) ([]ho
 	if len(keys) <= manyKeys {
 		q["key"] = keys
 	}
-	return askNodes(ctx, c.f, c.warn, func(ctx context.Context, a asked) (holding, error) {
+	return askNodes(ctx, &c.f, c.warn, func(ctx context.Context, a asked) (holding, error) {
 		h := holding{node: a.name, records: map[string]node.Record{}}
 		var records []node.Record
 		err := a.Read(ctx, "/api/v1/lsdb", q, &records)
@@ -132,16 +160,11 @@ const again = 100 * time.Millisecond
 
 func (c comparison) compare(ctx context.Context, settle time.Duration) (lsdbDiff, error) {
 	report := lsdbDiff{Differences: []difference{}}
-	abouts, err := askNodes(ctx, c.f, c.warn, func(_ context.Context, a asked) (node.Summary, error) { return a.about, nil })
-	if err != nil {
-		return lsdbDiff{}, err
-	}
-	c.warn = io.Discard // it has been said
 	report.Equal = true
-	for _, a := range abouts {
+	for _, a := range c.abouts {
 		report.Nodes = append(report.Nodes, string(a.Node))
 		report.Records = a.LSDB.Records
-		report.Equal = report.Equal && a.LSDB.Digest == abouts[0].LSDB.Digest
+		report.Equal = report.Equal && a.LSDB.Digest == c.abouts[0].LSDB.Digest
 	}
 	if report.Equal {
 		return report, nil
