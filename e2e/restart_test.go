@@ -206,7 +206,7 @@ func (n *network) witness(t *testing.T, but dmsc.NodeID) (stop func() []string) 
 			}
 			// A neighbour takes no held node as an alternate (design §4).
 			for i := range s.FIB {
-				s.FIB[i].Backup, s.FIB[i].NoBackup = nil, ""
+				s.FIB[i].Backup, s.FIB[i].NoBackup, s.FIB[i].Group = nil, "", ""
 			}
 		}
 		p.fib = fmt.Sprint(s.FIB)
