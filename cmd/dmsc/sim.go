@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -57,6 +59,9 @@ func simulate(cmd *cobra.Command, opts sim.Options, output, file string) error {
 	}
 	began := time.Now()
 	report, err := sim.Run(cmd.Context(), opts)
+	if errors.Is(err, context.Canceled) {
+		return exit(exitNo, fmt.Errorf("interrupted after %s; what is printed held", time.Since(began).Round(time.Millisecond)))
+	}
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+func TestAnInterruptedSimulationIsNoWrongCommandLine(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr bytes.Buffer
+	if code := run(ctx, []string{"sim"}, &stdout, &stderr); code != exitNo || !strings.HasPrefix(stderr.String(), "dmsc: interrupted after ") {
+		t.Errorf("exit %d: %s", code, stderr.String())
+	}
+}
 
 // The same flags print the same bytes, for people and for programs; what
 // differs from run to run goes to stderr.
