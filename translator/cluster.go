@@ -28,17 +28,39 @@ type cluster struct {
 }
 
 func (b *builder) clusters() []cluster {
-	clusters := []cluster{b.demoteCluster()}
+	var clusters []cluster
+	add := func(name string, from any, make func() cluster) {
+		clusters = append(clusters, once(b, name, from, make))
+	}
+	add(demoteName, nil, b.demoteCluster)
 	for _, groups := range [][]*rib.Group{b.RIB.Groups, b.Retired} {
 		for _, g := range groups {
-			clusters = append(clusters, b.groupCluster(g))
+			links := append(b.linksOf(g.Name, g.Primaries), b.linksOf(g.Name, g.Backup)...)
+			add(GroupCluster(g), struct {
+				*rib.Group
+				links []Neighbour
+			}{g, links}, func() cluster { return b.groupCluster(g, links) })
 		}
 	}
-	for _, id := range b.neighbours() {
-		clusters = append(clusters, b.neighbourCluster(id))
+	for links := b.sortedLinks(); len(links) > 0; {
+		id := links[0].Remote
+		n := slices.IndexFunc(links, func(l Neighbour) bool { return l.Remote != id })
+		if n < 0 {
+			n = len(links)
+		}
+		parallel := links[:n]
+		links = links[n:]
+		add(NeighbourCluster(id), parallel, func() cluster { return b.neighbourCluster(id, parallel) })
+		for _, l := range parallel {
+			add(ProbeCluster(l.LinkKey), l, func() cluster { return b.probeCluster(l) })
+		}
 	}
-	for _, n := range b.sortedLinks() {
-		clusters = append(clusters, b.probeCluster(n))
+	deliver := func(name string, protocol dmsc.Protocol, entries ...*rib.Entry) {
+		pods := b.podsOf(protocol, entries)
+		add(name, struct {
+			dmsc.Protocol
+			pods []Service
+		}{protocol, pods}, func() cluster { return b.podCluster(name, protocol, pods) })
 	}
 	for e := range b.RIB.All() {
 		if !e.Local {
@@ -46,10 +68,10 @@ func (b *builder) clusters() []cluster {
 		}
 		switch e.Kind {
 		case rib.Announced:
-			clusters = append(clusters, b.podCluster(LocalCluster(e.Prefix), e.Protocol, []*rib.Entry{e}))
+			deliver(LocalCluster(e.Prefix), e.Protocol, e)
 		case rib.Function:
 			if pool := b.pool(e); len(pool) != 1 {
-				clusters = append(clusters, b.podCluster(poolCluster(e.Prefix), e.Protocol, pool))
+				deliver(poolCluster(e.Prefix), e.Protocol, pool...)
 			}
 		}
 	}
@@ -60,10 +82,9 @@ func (b *builder) clusters() []cluster {
 // them Envoy would keep a delisted host while its check passes, and take a
 // slow link for a dead one. The agent pushes health by EDS; what works without
 // the agent is keepalive, outlier detection and retry.
-func (b *builder) groupCluster(g *rib.Group) cluster {
-	members := append(b.linksOf(g.Name, g.Primaries), b.linksOf(g.Name, g.Backup)...)
-	c := fabricCluster(GroupCluster(g), slowest(members))
-	if len(members) > 1 {
+func (b *builder) groupCluster(g *rib.Group, links []Neighbour) cluster {
+	c := fabricCluster(GroupCluster(g), slowest(links))
+	if len(links) > 1 {
 		// The only way is never ejected: there is nothing to gain, and the
 		// ejection would outlast the outage by seconds.
 		c.OutlierDetection = outlierDetection()
@@ -82,14 +103,10 @@ func (b *builder) groupCluster(g *rib.Group) cluster {
 
 // neighbourCluster reaches a neighbour for explicit paths, over any link, and
 // demotes the request when there is none.
-func (b *builder) neighbourCluster(id dmsc.NodeID) cluster {
-	var links []Neighbour
+func (b *builder) neighbourCluster(id dmsc.NodeID, links []Neighbour) cluster {
 	var hops []rib.NextHop
-	for _, n := range b.sortedLinks() {
-		if n.Remote == id {
-			links = append(links, n)
-			hops = append(hops, rib.NextHop{LinkKey: n.LinkKey})
-		}
+	for _, n := range links {
+		hops = append(hops, rib.NextHop{LinkKey: n.LinkKey})
 	}
 	c := fabricCluster(NeighbourCluster(id), slowest(links))
 	c.OutlierDetection = outlierDetection()
@@ -111,9 +128,9 @@ func (b *builder) demoteCluster() cluster {
 	return withEndpoints(c, demoteEndpoint(0))
 }
 
-// podCluster delivers to the local instances of the entries. Instances that
-// speak another protocol than the announced one are left out.
-func (b *builder) podCluster(name string, protocol dmsc.Protocol, entries []*rib.Entry) cluster {
+// podsOf are the local instances of the entries. Those that speak another
+// protocol than the announced one are left out.
+func (b *builder) podsOf(protocol dmsc.Protocol, entries []*rib.Entry) []Service {
 	var pods []Service
 	for _, e := range entries {
 		for _, s := range b.services[e.Prefix] {
@@ -125,6 +142,11 @@ func (b *builder) podCluster(name string, protocol dmsc.Protocol, entries []*rib
 	slices.SortFunc(pods, func(x, y Service) int {
 		return cmp.Or(x.Prefix.Compare(y.Prefix), cmp.Compare(x.Address, y.Address))
 	})
+	return pods
+}
+
+// podCluster delivers to local instances.
+func (b *builder) podCluster(name string, protocol dmsc.Protocol, pods []Service) cluster {
 	c := baseCluster(name, localConnectTimeout)
 	switch protocol {
 	case dmsc.HTTP1:

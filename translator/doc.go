@@ -12,6 +12,10 @@
 //	}
 //	publish(r.Clusters, r.Endpoints, r.Routes, r.Listeners)
 //
+// A node that translates one state after the other keeps a Translator, which
+// makes the same of each, and anew only what has changed; xds neither validates
+// nor marshals what it had before.
+//
 // Bootstrap writes the file a managed Envoy starts with; Static writes one that
 // runs without any agent; YAML prints either.
 //

@@ -1,6 +1,7 @@
 package translator
 
 import (
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -11,7 +12,11 @@ import (
 // The order of routes is the contract: via guard, then (only in dmsc/path/*)
 // the explicit path and its demotion, else the ordinary way.
 func (b *builder) fabricTable() *routev3.RouteConfiguration {
-	hosts := []*routev3.VirtualHost{b.paths(classOnce), b.paths(classSafe), b.paths(classTCP)}
+	var hosts []*routev3.VirtualHost
+	neighbours := b.neighbours()
+	for _, c := range []class{classOnce, classSafe, classTCP} {
+		hosts = append(hosts, once(b, "paths "+string(c), neighbours, func() *routev3.VirtualHost { return b.paths(c, neighbours) }))
+	}
 	var grouped []*rib.Entry
 	for e := range b.RIB.All() {
 		switch {
@@ -72,9 +77,9 @@ func (b *builder) ownName() string { return "dmsc/node/" + string(b.Node) }
 
 // paths is the only kind of virtual host that looks at dmsc-path. The last but
 // one node removes the path: its end is no demotion (reference R2).
-func (b *builder) paths(c class) *routev3.VirtualHost {
+func (b *builder) paths(c class, neighbours []dmsc.NodeID) *routev3.VirtualHost {
 	routes := []*routev3.Route{b.guard(c)}
-	for _, id := range b.neighbours() {
+	for _, id := range neighbours {
 		pair := pathMark(b.Node, id)
 		last := c.forward(NeighbourCluster(id),
 			headerMatches(headerPath, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: pair}}))

@@ -44,7 +44,7 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 func (b *builder) routes() map[string]*routev3.RouteConfiguration {
 	tables := map[string]*routev3.RouteConfiguration{
 		fabricName: b.fabricTable(),
-		probeName:  b.probeTable(),
+		probeName:  once(b, "probe table", b.sortedLinks(), b.probeTable),
 	}
 	if b.Addrs.Ingress != "" {
 		tables[ingressName] = b.ingressTable()

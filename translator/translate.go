@@ -2,11 +2,11 @@ package translator
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -28,9 +28,9 @@ type Resources struct {
 	Clusters  map[string]*clusterv3.Cluster
 	// Endpoints has one assignment per cluster, under the name of the cluster.
 	Endpoints map[string]*endpointv3.ClusterLoadAssignment
-	// Generation is what dmsc/hello answers: a hash of the listeners, routes
-	// and clusters, 16 hexadecimal digits. Endpoints are not in it, so that a
-	// change of health resends no route table.
+	// Generation is what dmsc/hello answers: a hash of the routes, 16 hexadecimal
+	// digits. Nothing else is in it, so that a change of health, or a cluster that
+	// goes when its retirement is over, resends no route table.
 	Generation string
 }
 
@@ -38,14 +38,45 @@ type Resources struct {
 // give equal resources. An error joins every fault of the state; it is the
 // caller's mistake (an address with a host name, a group over a link that is
 // not among the neighbours, a malformed steering), never a lack of routes.
-func Translate(s State) (Resources, error) {
+func Translate(s State) (Resources, error) { return new(Translator).Translate(s) }
+
+// Translator translates the states of a node as they follow each other, to the
+// same resources as Translate does. What follows from an unchanged part of the
+// state is the same message as before, and not only an equal one. The zero value
+// is ready for use, by one goroutine.
+type Translator struct {
+	node  dmsc.NodeID
+	addrs Addrs
+	made  map[string]part // of the last state without a fault
+}
+
+// part is something that was made, and all but Node and Addrs that it was made
+// from.
+type part struct{ from, made any }
+
+// once makes the part of that name, unless the last state had it already, from
+// the same.
+func once[T any](b *builder, name string, from any, make func() T) T {
+	p, ok := b.last[name]
+	if !ok || !reflect.DeepEqual(p.from, from) {
+		p = part{from, make()}
+	}
+	b.made[name] = p
+	return p.made.(T)
+}
+
+// Translate is the function Translate, with a memory of the last state.
+func (t *Translator) Translate(s State) (Resources, error) {
 	if s.RIB == nil {
 		s.RIB = rib.NewRIB(s.Node)
 	}
 	b := newBuilder(s)
+	if t.node == s.Node && t.addrs == s.Addrs {
+		b.last = t.made
+	}
 	b.check()
 	r := Resources{
-		Listeners: b.listeners(),
+		Listeners: once(b, "listeners", nil, b.listeners),
 		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
@@ -60,6 +91,7 @@ func Translate(s State) (Resources, error) {
 	if err := r.seal(b); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
+	t.node, t.addrs, t.made = s.Node, s.Addrs, b.made
 	return r, nil
 }
 
@@ -72,6 +104,8 @@ type builder struct {
 	services map[dmsc.ServicePrefix][]Service
 	steering map[dmsc.ServicePrefix][]WeightedPath // usable ones only
 	faults   []error
+
+	last, made map[string]part // see Translator
 }
 
 func newBuilder(s State) *builder {
@@ -81,6 +115,7 @@ func newBuilder(s State) *builder {
 		local:    make(map[dmsc.ServicePrefix]*rib.Entry),
 		services: make(map[dmsc.ServicePrefix][]Service),
 		steering: make(map[dmsc.ServicePrefix][]WeightedPath),
+		made:     make(map[string]part),
 	}
 	for _, n := range s.Neighbours {
 		b.links[n.LinkKey] = n
@@ -117,32 +152,23 @@ func (b *builder) fault(err error) {
 	}
 }
 
-// seal adds the virtual host dmsc/hello, whose answer depends on everything
-// else.
+// seal adds the virtual host dmsc/hello, whose answer depends on all other
+// routes.
 func (r *Resources) seal(b *builder) error {
 	sum := sha256.New()
-	options := proto.MarshalOptions{Deterministic: true}
 	var buf []byte
-	add := func(m proto.Message) (err error) {
-		buf, err = options.MarshalAppend(buf[:0], m)
-		sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(buf))))
-		sum.Write(buf)
-		return err
-	}
-	var errs []error
-	for _, m := range sortedValues(r.Listeners) {
-		errs = append(errs, add(m))
-	}
 	for _, m := range sortedValues(r.Routes) {
-		errs = append(errs, add(m))
-	}
-	for _, m := range sortedValues(r.Clusters) {
-		errs = append(errs, add(m))
+		var err error
+		buf, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf[:0], m)
+		if err != nil {
+			return fmt.Errorf("route table %s: %w", m.Name, err)
+		}
+		sum.Write(buf) // which begin with the name
 	}
 	r.Generation = hex.EncodeToString(sum.Sum(nil)[:8])
 	fabric := r.Routes[fabricName]
 	fabric.VirtualHosts = slices.Insert(fabric.VirtualHosts, 0, b.hello(r.Generation))
-	return errors.Join(errs...)
+	return nil
 }
 
 // neighbours are the nodes on the far ends of the links, sorted.

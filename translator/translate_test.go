@@ -2,6 +2,7 @@ package translator_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -187,6 +188,75 @@ func TestRandomStatesTranslateToValidResources(t *testing.T) {
 		}
 		checkNames(t, s, r)
 		checkLongestPrefix(t, s, r)
+	}
+}
+
+// Whatever states follow each other, a Translator makes what a fresh one would,
+// and what does not change with a state is the message that it was.
+func TestATranslatorThatRemembersMakesWhatAFreshOneWould(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var tr translator.Translator
+	var last translator.Resources
+	s, kept := randomState(random), 0
+	for range 300 {
+		s.Neighbours, s.Services = slices.Clone(s.Neighbours), slices.Clone(s.Services)
+		nb := &s.Neighbours[random.IntN(len(s.Neighbours))]
+		switch random.IntN(9) {
+		case 0:
+			s = randomState(random)
+		case 1:
+			nb.Up = !nb.Up
+		case 2:
+			nb.Class = dmsc.LinkClass(random.IntN(3))
+		case 3:
+			nb.Data = []string{"", "127.0.0.1:7", "nobody:7"}[random.IntN(3)] // the last is a fault
+		case 4:
+			if len(s.Services) > 0 {
+				s.Services[random.IntN(len(s.Services))].Weight++
+			}
+		case 5:
+			s.RIB, s.Retired = rib.NewRIB("n0"), s.RIB.Groups
+		case 6:
+			s.Steering, s.Retired = nil, nil
+		case 7:
+			s.Addrs.Ingress = []string{"", "127.0.0.1:1"}[random.IntN(2)]
+		case 8:
+			s.Node = []dmsc.NodeID{"n0", "n9"}[random.IntN(2)]
+			s.Steering = nil // it would have to start there
+		}
+		r, err := tr.Translate(s)
+		want, wantErr := translator.Translate(s)
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Fatalf("error %v, want %v", err, wantErr)
+		}
+		if r.Generation != want.Generation {
+			t.Fatalf("generation %s, want %s", r.Generation, want.Generation)
+		}
+		equalMessages(t, r.Listeners, want.Listeners)
+		equalMessages(t, r.Routes, want.Routes)
+		equalMessages(t, r.Clusters, want.Clusters)
+		equalMessages(t, r.Endpoints, want.Endpoints)
+		for name, c := range r.Clusters {
+			if c == last.Clusters[name] {
+				kept++
+			}
+		}
+		if again, err := tr.Translate(s); err == nil && !maps.Equal(again.Clusters, r.Clusters) {
+			t.Fatal("clusters of the same state are made anew")
+		}
+		last = r
+	}
+	if kept == 0 {
+		t.Error("no cluster was ever kept")
+	}
+}
+
+func equalMessages[M proto.Message](t *testing.T, got, want map[string]M) {
+	t.Helper()
+	if !maps.EqualFunc(got, want, func(a, b M) bool { return proto.Equal(a, b) }) {
+		t.Fatalf("got %v\nwant %v", got, want)
 	}
 }
 

@@ -1,9 +1,6 @@
 package xds
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -116,11 +113,11 @@ func (d *sotwDialect) write(m proto.Message) error {
 // versionOfAll names what one message holds. For all resources of a set's
 // type it is the version of that type.
 func versionOfAll(all map[string]*resource) string {
-	h := sha256.New()
+	var text []byte
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if r := all[name]; r != nil {
-			fmt.Fprintf(h, "%s\x00%s\x00", name, r.version)
+			text = append(append(append(append(text, name...), 0), r.version...), 0)
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
+	return shortHash(text)
 }

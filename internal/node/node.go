@@ -27,6 +27,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/spa"
+	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
@@ -65,13 +66,14 @@ type Node struct {
 	published             chan int // names, see giveBack
 
 	// What follows belongs to the loop alone.
-	started  time.Time
-	instance *linkstate.Instance
-	registry *registry
-	overlay  scsc.Overlay
-	engine   *rib.Engine
-	rib      *rib.RIB
-	loop     loopState
+	started    time.Time
+	instance   *linkstate.Instance
+	registry   *registry
+	overlay    scsc.Overlay
+	engine     *rib.Engine
+	rib        *rib.RIB
+	translator translator.Translator
+	loop       loopState
 }
 
 type listeners struct{ api, xds, peering, health, control net.Listener }

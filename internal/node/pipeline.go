@@ -325,7 +325,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		return false // a record that no route depends on
 	}
 	begun := time.Now()
-	set, err := translator.Translate(translator.State{
+	set, err := n.translator.Translate(translator.State{
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering, Aliases: n.aliases(),
 	})
