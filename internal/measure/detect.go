@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -53,12 +52,10 @@ type Detector struct {
 	http1    *http.Client
 	http2    *http.Client
 
-	mu      sync.Mutex
-	wanted  map[Target]bool
-	running map[Target]context.CancelFunc
-	found   map[Target]Detection
-	ctx     context.Context // of Run; nil before
-	asking  sync.WaitGroup
+	targets *watch[Target]
+
+	mu    sync.Mutex
+	found map[Target]Detection
 }
 
 // NewDetector returns a Detector that does nothing until Run. onChange is called
@@ -73,44 +70,23 @@ func NewDetector(onChange func(Detection)) *Detector {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}
-	return &Detector{
-		onChange: onChange, http1: client(false), http2: client(true),
-		wanted: make(map[Target]bool), running: make(map[Target]context.CancelFunc), found: make(map[Target]Detection),
-	}
+	d := &Detector{onChange: onChange, http1: client(false), http2: client(true), found: make(map[Target]Detection)}
+	d.targets = newWatch(d.regularly)
+	return d
 }
 
 // SetTargets replaces the targets; those that stay are not disturbed.
 func (d *Detector) SetTargets(targets []Target) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.wanted)
+	wanted := make(map[Target]bool, len(targets))
 	for _, t := range targets {
 		if t.detectable() {
-			d.wanted[t] = true
+			wanted[t] = true
 		}
 	}
-	d.reconcile()
-}
-
-// reconcile starts and stops; d.mu is held.
-func (d *Detector) reconcile() {
-	if d.ctx == nil {
-		return
-	}
-	maps.DeleteFunc(d.running, func(t Target, stop context.CancelFunc) bool {
-		if !d.wanted[t] {
-			stop()
-			delete(d.found, t)
-		}
-		return !d.wanted[t]
-	})
-	for t := range d.wanted {
-		if d.running[t] == nil {
-			ctx, stop := context.WithCancel(d.ctx)
-			d.running[t] = stop
-			d.asking.Go(func() { d.regularly(ctx, t) })
-		}
-	}
+	d.targets.set(wanted)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.found, func(t Target, _ Detection) bool { return !wanted[t] })
 }
 
 // Detections are the latest of each target that has been asked, sorted by
@@ -125,24 +101,9 @@ func (d *Detector) Detections() []Detection {
 
 // Run detects until ctx ends; then it waits for the requests in flight.
 func (d *Detector) Run(ctx context.Context) error {
-	d.mu.Lock()
-	if d.ctx != nil {
-		d.mu.Unlock()
-		return errors.New("measure: Detector runs already")
-	}
-	d.ctx = ctx
-	d.reconcile()
-	d.mu.Unlock()
-
-	<-ctx.Done()
-	d.mu.Lock()
-	clear(d.wanted)
-	d.reconcile()
-	d.mu.Unlock()
-	d.asking.Wait()
-	d.http1.CloseIdleConnections()
-	d.http2.CloseIdleConnections()
-	return nil
+	defer d.http1.CloseIdleConnections()
+	defer d.http2.CloseIdleConnections()
+	return d.targets.run(ctx)
 }
 
 func (d *Detector) regularly(ctx context.Context, t Target) {

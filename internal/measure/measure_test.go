@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -164,7 +165,11 @@ func TestProbeFailsUnlessTheRightNodeAnswersOutOfItsFIB(t *testing.T) {
 		w.Header().Set("dmsc-error", "starting")
 		w.WriteHeader(http.StatusNotFound)
 	})
-	until("404 is a failure with its reason", func(r Result) bool { return !r.OK && strings.Contains(fmt.Sprint(r.Err), "404 starting") })
+	until("404 is a failure with its reason", func(r Result) bool {
+		return !r.OK && !r.Refused && strings.Contains(fmt.Sprint(r.Err), "404 starting")
+	})
+	e.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	until("503 of our own Envoy is a refusal of the far one", func(r Result) bool { return !r.OK && r.Refused })
 	e.set(func(http.ResponseWriter, *http.Request) {})
 	until("an answer without node is a failure", func(r Result) bool { return !r.OK && strings.Contains(fmt.Sprint(r.Err), "without node") })
 	e.set(as("sr-1"))
@@ -172,7 +177,7 @@ func TestProbeFailsUnlessTheRightNodeAnswersOutOfItsFIB(t *testing.T) {
 	until("then warm", func(r Result) bool { return r.OK && !r.Cold })
 	e.CloseClientConnections()
 	e.Listener.Close()
-	until("no listener is a failure", func(r Result) bool { return !r.OK && r.Err != nil })
+	until("no listener is a failure, of our own Envoy", func(r Result) bool { return !r.OK && r.Err != nil && !r.Refused })
 }
 
 // An immediate probe does not wait for the regular one in flight.
@@ -201,6 +206,78 @@ func TestProbeNowOvertakesAStuckProbe(t *testing.T) {
 	}
 	close(release)
 }
+
+// A link that falls silent is found out within two intervals and one timeout,
+// in each class, and a silence costs no more than two regular probes in flight.
+func TestThreeMissesTakeTwoIntervalsAndATimeout(t *testing.T) {
+	for _, class := range []dmsc.LinkClass{dmsc.LAN, dmsc.Metro, dmsc.WAN} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var silent bool
+			var first, third time.Time
+			var misses, flying, most int
+			sr1 := link("sr-1", "0")
+			sr1.Class = class
+			p := NewProber(ProberConfig{Listener: "127.0.0.1:1", OnResult: func(r Result) {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.OK {
+					return
+				}
+				if misses++; misses == 3 {
+					third = time.Now()
+				}
+			}})
+			p.client = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				quiet := silent
+				if quiet && first.IsZero() {
+					first = time.Now()
+				}
+				flying++
+				most = max(most, flying)
+				mu.Unlock()
+				defer func() {
+					mu.Lock()
+					defer mu.Unlock()
+					flying--
+				}()
+				if quiet {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}
+				w := httptest.NewRecorder()
+				as("sr-1")(w, r)
+				return w.Result(), nil
+			})}
+			p.SetLinks([]Link{sr1})
+			ctx, cancel := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() {
+				if err := p.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(10*class.ProbeInterval() + class.ProbeInterval()/2)
+			mu.Lock()
+			silent = true
+			mu.Unlock()
+			time.Sleep(10 * class.ProbeTimeout())
+			cancel()
+			running.Wait()
+			if got, want := third.Sub(first), 2*class.ProbeInterval()+class.ProbeTimeout(); got != want {
+				t.Errorf("%s: the third miss comes after %v, want %v", class, got, want)
+			}
+			if most != inFlight {
+				t.Errorf("%s: up to %d probes in flight, want %d", class, most, inFlight)
+			}
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Dead is not slow: the timeout follows the smoothed RTT, and never falls below
 // that of the class.
@@ -243,7 +320,7 @@ func TestSetLinksStopsWhatIsNoLongerNamed(t *testing.T) {
 			t.Error("the link that stayed was started anew")
 		}
 	}
-	if late > 1 { // one may have been waiting to be told
+	if late > inFlight+1 { // they may have been waiting to be told
 		t.Errorf("%d results of a link that is no longer probed", late)
 	}
 }

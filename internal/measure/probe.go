@@ -36,6 +36,9 @@ type Result struct {
 	Generation string
 	// RTT is from the request written to the first byte of the answer.
 	RTT time.Duration
+	// Refused: our own Envoy answered, and said that it has no way to the far
+	// end: connection refused or reset. Silence is not that.
+	Refused bool
 	// Cold: the first answer after a failure or the start. Its RTT may hold the
 	// set-up of a connection between the Envoys.
 	Cold bool
@@ -47,29 +50,32 @@ type ProberConfig struct {
 	// Listener is the probe listener of the own Envoy: "host:port" or
 	// "unix:///path".
 	Listener string
-	// OnResult is called from one goroutine per link, two with ProbeNow, and
-	// must not block for long.
+	// OnResult is called from a few goroutines per link, in the order of the
+	// answers, and must not block for long.
 	OnResult func(Result)
 }
 
+// inFlight is how many regular probes of a link may be under way: a probe that
+// gets no answer does not delay the next one, since in each class the timeout
+// is twice the interval. No pause, of a machine or an Envoy, that is shorter
+// than a probe may take can cost the three probes that end a link.
+const inFlight = 2
+
 // Prober asks the far ends of links whether they forward, at the interval of
-// each link's class. Per link there is one regular probe in flight and one
-// immediate one.
+// each link's class. Per link there are at most two regular probes in flight
+// and one immediate one: three misses take two intervals and one timeout.
 type Prober struct {
 	cfg    ProberConfig
 	client *http.Client
+	links  *watch[Link]
 
 	mu      sync.Mutex
-	wanted  map[linkstate.LinkKey]Link
-	running map[linkstate.LinkKey]*prober
-	ctx     context.Context // of Run; nil before
-	probing sync.WaitGroup
+	probers map[linkstate.LinkKey]*prober // at work
 }
 
 // prober probes one link.
 type prober struct {
 	link Link
-	stop context.CancelFunc
 	now  chan struct{} // capacity 1: probe at once
 
 	mu   sync.Mutex
@@ -79,10 +85,9 @@ type prober struct {
 
 // NewProber returns a Prober that does nothing until Run.
 func NewProber(cfg ProberConfig) *Prober {
-	return &Prober{
-		cfg: cfg, client: newClient(cfg.Listener),
-		wanted: make(map[linkstate.LinkKey]Link), running: make(map[linkstate.LinkKey]*prober),
-	}
+	p := &Prober{cfg: cfg, client: newClient(cfg.Listener), probers: make(map[linkstate.LinkKey]*prober)}
+	p.links = newWatch(p.probeLink)
+	return p
 }
 
 // newClient makes a client whose every request goes to one address, whatever
@@ -105,44 +110,18 @@ func newClient(address string) *http.Client {
 
 // SetLinks replaces the links to probe. Those that stay are not disturbed.
 func (p *Prober) SetLinks(links []Link) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	clear(p.wanted)
+	wanted := make(map[Link]bool, len(links))
 	for _, l := range links {
-		p.wanted[l.LinkKey] = l
+		wanted[l] = true
 	}
-	p.reconcile()
-}
-
-// reconcile starts and stops probers; p.mu is held.
-func (p *Prober) reconcile() {
-	if p.ctx == nil {
-		return
-	}
-	maps.DeleteFunc(p.running, func(k linkstate.LinkKey, r *prober) bool {
-		keep := p.wanted[k] == r.link
-		if !keep {
-			r.stop()
-		}
-		return !keep
-	})
-	for k, l := range p.wanted {
-		if p.running[k] != nil {
-			continue
-		}
-		ctx, stop := context.WithCancel(p.ctx)
-		r := &prober{link: l, stop: stop, now: make(chan struct{}, 1)}
-		p.running[k] = r
-		p.probing.Go(func() { p.regularly(ctx, r) })
-		p.probing.Go(func() { p.onDemand(ctx, r) })
-	}
+	p.links.set(wanted)
 }
 
 // ProbeNow probes a link at once, besides the regular probes. A link that is
 // not probed is ignored.
 func (p *Prober) ProbeNow(link linkstate.LinkKey) {
 	p.mu.Lock()
-	r := p.running[link]
+	r := p.probers[link]
 	p.mu.Unlock()
 	if r == nil {
 		return
@@ -155,45 +134,43 @@ func (p *Prober) ProbeNow(link linkstate.LinkKey) {
 
 // Run probes until ctx ends; then it waits for the probes in flight.
 func (p *Prober) Run(ctx context.Context) error {
-	p.mu.Lock()
-	if p.ctx != nil {
-		p.mu.Unlock()
-		return errors.New("measure: Prober runs already")
-	}
-	p.ctx = ctx
-	p.reconcile()
-	p.mu.Unlock()
-
-	<-ctx.Done()
-	p.mu.Lock()
-	clear(p.wanted)
-	p.reconcile()
-	p.mu.Unlock()
-	p.probing.Wait()
-	p.client.CloseIdleConnections()
-	return nil
+	defer p.client.CloseIdleConnections()
+	return p.links.run(ctx)
 }
 
-func (p *Prober) regularly(ctx context.Context, r *prober) {
-	tick := time.NewTicker(r.link.Class.ProbeInterval())
-	defer tick.Stop()
-	for {
-		p.probe(ctx, r)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C: // at once, if the probe took longer than the interval
+// probeLink probes a link at once, then regularly and on demand.
+func (p *Prober) probeLink(ctx context.Context, l Link) {
+	r := &prober{link: l, now: make(chan struct{}, 1)}
+	r.now <- struct{}{}
+	p.mu.Lock()
+	p.probers[l.LinkKey] = r
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.probers[l.LinkKey] == r { // and not one of another class
+			delete(p.probers, l.LinkKey)
 		}
+	}()
+
+	tick := time.NewTicker(l.Class.ProbeInterval())
+	defer tick.Stop()
+	var probing sync.WaitGroup
+	for range inFlight {
+		probing.Go(func() { forEach(ctx, tick.C, func() { p.probe(ctx, r) }) })
 	}
+	probing.Go(func() { forEach(ctx, r.now, func() { p.probe(ctx, r) }) })
+	probing.Wait()
 }
 
-func (p *Prober) onDemand(ctx context.Context, r *prober) {
+// forEach calls f whenever c has something, until ctx ends.
+func forEach[T any](ctx context.Context, c <-chan T, f func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.now:
-			p.probe(ctx, r)
+		case <-c:
+			f()
 		}
 	}
 }
@@ -208,7 +185,7 @@ func (p *Prober) probe(ctx context.Context, r *prober) {
 	if ctx.Err() != nil || err != nil && stalled(time.Since(begun), limit) {
 		return // the next regular probe tells
 	}
-	res.Peer, res.Generation, res.Err = peer, generation, err
+	res.Peer, res.Generation, res.Err, res.Refused = peer, generation, err, errors.Is(err, errRefused)
 	if err == nil && peer != r.link.Remote {
 		res.Err = fmt.Errorf("probe of %s: %s answered", r.link.LinkKey, peer)
 	}
@@ -256,6 +233,10 @@ func ProbeSelf(ctx context.Context, listener string) (node dmsc.NodeID, generati
 	return node, generation, err
 }
 
+// errRefused is the 503 of our own Envoy: nobody at the far end takes or keeps
+// its connection.
+var errRefused = errors.New("status 503: the far end refuses or resets connections")
+
 // hello makes one request and reads who answered. The time is taken from the
 // request written to the first byte of the answer, so the set-up of the
 // connection to the own Envoy is never in it.
@@ -289,7 +270,11 @@ func hello(ctx context.Context, client *http.Client, path string, header http.He
 	if err != nil {
 		return "", "", 0, fmt.Errorf("probe %s: read answer: %w", path, err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusServiceUnavailable:
+		return "", "", 0, fmt.Errorf("probe %s: %w", path, errRefused)
+	default:
 		return "", "", 0, fmt.Errorf("probe %s: status %d %s", path, resp.StatusCode, cmp.Or(resp.Header.Get("dmsc-error"), "without dmsc-error"))
 	}
 	node, err = dmsc.ParseNodeID(resp.Header.Get("dmsc-node"))
