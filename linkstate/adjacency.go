@@ -272,7 +272,10 @@ func (i *Instance) onProbed(ev Probed) {
 			}
 		}
 	case a.alive:
-		if a.misses++; a.misses >= missedProbes || a.verify {
+		// A refusal is no loss on the way. Without an agent that would tell of an
+		// Envoy that restarts, it decides alone: the Envoy died after its agent.
+		refused := ev.Refused && a.state == StateHeld
+		if a.misses++; a.misses >= missedProbes || a.verify || refused {
 			a.died()
 		}
 	}

@@ -52,6 +52,9 @@ type (
 		// RTT is how long it took; 0 if that says nothing of the link, because a
 		// connection had to be set up first.
 		RTT time.Duration
+		// Refused: not OK, and not for want of an answer. The own Envoy says that
+		// the far one refuses or resets connections.
+		Refused bool
 	}
 	// DataPlane: our own Envoy serves a FIB (Up), or has ended.
 	DataPlane struct{ Up bool }

@@ -51,7 +51,7 @@ func (e probed) apply(n *Node, now time.Time) {
 		n.peers.Redial(e.Link) // its agent is there too, or soon
 	}
 	n.quality(e.Link).probed(now, measure.Result(e))
-	p := linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT}
+	p := linkstate.Probed{Link: e.Link, OK: e.OK, Peer: e.Peer, RTT: e.RTT, Refused: e.Refused}
 	if e.Cold {
 		p.RTT = 0
 	}

@@ -21,13 +21,22 @@ const restAfter = 5
 
 // prober is the regular probing of one direction of a link.
 type prober struct {
-	last  bool          // result
+	last  result
 	takes time.Duration // until it was there
 	equal int           // results like it in a row
 	rests bool
 	next  time.Time // the probe that would be due
 	life  int       // of the agent it belongs to
 }
+
+// result of a probe.
+type result uint8
+
+const (
+	missed result = iota
+	refused
+	answered
+)
 
 func (lk *link) prober(nd *node) *prober {
 	if nd.id == lk.a {
@@ -39,7 +48,7 @@ func (lk *link) prober(nd *node) *prober {
 // probe asks the far Envoy through our own and reports the answer.
 func (n *Network) probe(nd *node, lk *link) {
 	if !nd.fib {
-		n.report(nd, lk, 0, 0, false)
+		n.report(nd, lk, 0, 0, missed)
 		return
 	}
 	life := nd.life
@@ -51,9 +60,9 @@ func (n *Network) probeArrives(nd *node, lk *link, life int) {
 	switch {
 	case nd.life != life:
 	case !lk.data:
-		n.report(nd, lk, lk.Delay, lk.Class.ProbeTimeout(), false)
+		n.report(nd, lk, lk.Delay, lk.Class.ProbeTimeout(), missed)
 	case !n.node(lk.key(nd.id).Remote).fib:
-		n.report(nd, lk, lk.Delay, 2*lk.Delay, false) // refused, or 404
+		n.report(nd, lk, lk.Delay, 2*lk.Delay, refused)
 	default:
 		n.after(lk.Delay, func() { n.probeReturns(nd, lk, life) })
 	}
@@ -64,28 +73,30 @@ func (n *Network) probeReturns(nd *node, lk *link, life int) {
 	switch {
 	case nd.life != life:
 	case lk.data && nd.fib:
-		n.report(nd, lk, 2*lk.Delay, 2*lk.Delay, true)
+		n.report(nd, lk, 2*lk.Delay, 2*lk.Delay, answered)
 	default:
-		n.report(nd, lk, 2*lk.Delay, 2*lk.Delay+lk.Class.ProbeTimeout(), false)
+		n.report(nd, lk, 2*lk.Delay, 2*lk.Delay+lk.Class.ProbeTimeout(), missed)
 	}
 }
 
 // report tells a node the result of a probe that is some time under way, when
 // it has taken as long as it takes.
-func (n *Network) report(nd *node, lk *link, under, takes time.Duration, ok bool) {
+func (n *Network) report(nd *node, lk *link, under, takes time.Duration, r result) {
 	life := nd.life
 	n.after(takes-under, func() {
 		if nd.life != life {
 			return
 		}
-		if p := lk.prober(nd); p.equal > 0 && p.last == ok {
+		if p := lk.prober(nd); p.equal > 0 && p.last == r {
 			p.equal++
 		} else {
-			p.last, p.equal = ok, 1
+			p.last, p.equal = r, 1
 		}
 		lk.prober(nd).takes = takes
 		key := lk.key(nd.id)
-		n.step(nd, linkstate.Probed{Link: key, OK: ok, Peer: key.Remote, RTT: 2 * lk.Delay})
+		n.step(nd, linkstate.Probed{
+			Link: key, OK: r == answered, Refused: r == refused, Peer: key.Remote, RTT: 2 * lk.Delay,
+		})
 	})
 }
 
@@ -133,10 +144,10 @@ func (n *Network) wake(nd *node, lk *link) {
 		case under >= p.takes:
 		case under <= lk.Delay:
 			n.after(lk.Delay-under, func() { n.probeArrives(nd, lk, life) })
-		case p.last:
+		case p.last == answered:
 			n.after(p.takes-under, func() { n.probeReturns(nd, lk, life) })
 		default:
-			n.report(nd, lk, under, p.takes, false)
+			n.report(nd, lk, under, p.takes, p.last)
 		}
 	}
 	n.after(p.next.Sub(n.now), func() { n.probeNext(nd, lk, life) })
