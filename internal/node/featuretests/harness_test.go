@@ -129,8 +129,9 @@ func (n *network) start() {
 	n.converged()
 }
 
-// converged waits until every node is ready, every link is full and all
-// databases are equal. Absent nodes do not count.
+// converged waits until every node is ready, every link is full, all databases
+// are equal and everybody has computed the way to everybody, which good news
+// lets wait a little. Absent nodes do not count.
 func (n *network) converged(absent ...dmsc.NodeID) {
 	n.t.Helper()
 	n.until("the network has converged", func() error {
@@ -147,6 +148,11 @@ func (n *network) converged(absent ...dmsc.NodeID) {
 			for _, adj := range s.Adjacencies {
 				if adj.State != "full" && !adj.IsObserver && !slices.Contains(absent, adj.Neighbor) {
 					return fmt.Errorf("link %s to %s is %s", id, adj.Neighbor, adj.State)
+				}
+			}
+			for other := range n.nodes {
+				if other != id && !slices.Contains(absent, other) && !slices.ContainsFunc(s.FIB, func(e node.EntryStatus) bool { return e.Prefix == "dmsc/node/"+string(other) }) {
+					return fmt.Errorf("%s has no way to %s", id, other)
 				}
 			}
 			digests[s.LSDB.Digest] = append(digests[s.LSDB.Digest], id)
