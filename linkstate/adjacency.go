@@ -31,7 +31,8 @@ type adjacency struct {
 	compared    bool   // its first digest has been answered with records
 	sentSynced  bool
 	heardSynced bool
-	differences int // keepalives in a row whose digest differed from ours
+	differing   int    // digests in a row that differed from ours
+	differ      ranges // in these ranges, all of them
 	refused     map[Key]stub
 	repairAt    time.Time // no repair of differences before, and what is added
 	repairGap   time.Duration
@@ -226,7 +227,7 @@ func (i *Instance) onStreamDown(ev StreamDown) {
 // endSession forgets everything that belongs to one control stream.
 func (i *Instance) endSession(a *adjacency) {
 	a.stream, a.heard, a.threeWay, a.compared, a.sentSynced, a.heardSynced = false, false, false, false, false, false
-	a.session, a.peerSession, a.received, a.differences, a.ackDue = 0, 0, 0, 0, false
+	a.session, a.peerSession, a.received, a.differing, a.ackDue = 0, 0, 0, 0, false
 	a.ahead = make(map[uint64]struct{})
 	a.refused = make(map[Key]stub)
 	a.out = newOutbox()
