@@ -275,6 +275,43 @@ func TestThreeMissesTakeTwoIntervalsAndATimeout(t *testing.T) {
 	}
 }
 
+// A connection that ends takes all probes in flight with it: that is one miss.
+func TestAConnectionThatEndsIsOneRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		var mu sync.Mutex
+		var refusals []time.Duration
+		p := NewProber(ProberConfig{Listener: "127.0.0.1:1", OnResult: func(r Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			if r.Refused {
+				refusals = append(refusals, time.Since(begun))
+			}
+		}})
+		// Everything is held up until a moment at which the connection ends, and
+		// then refused at once.
+		const ends = 120 * time.Millisecond
+		p.client = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(ends - time.Since(begun))
+			w := httptest.NewRecorder()
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return w.Result(), nil
+		})}
+		sr1 := link("sr-1", "0")
+		sr1.Class = dmsc.LAN
+		p.SetLinks([]Link{sr1})
+		ctx, cancel := context.WithTimeout(t.Context(), 4*sr1.Class.ProbeInterval()+time.Millisecond)
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		// Three were in flight; the fourth and fifth are asked at 150 and 200 ms.
+		if want := []time.Duration{ends, 150 * time.Millisecond, 200 * time.Millisecond}; !slices.Equal(refusals, want) {
+			t.Errorf("refusals after %v, want %v", refusals, want)
+		}
+	})
+}
+
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -57,8 +57,9 @@ type ProberConfig struct {
 
 // inFlight is how many regular probes of a link may be under way: a probe that
 // gets no answer does not delay the next one, since in each class the timeout
-// is twice the interval. No pause, of a machine or an Envoy, that is shorter
-// than a probe may take can cost the three probes that end a link.
+// is twice the interval. A connection that ends under both of them is one
+// refusal, see prober.told: a short pause, of a machine or an Envoy, must not
+// cost the three probes that end a link.
 const inFlight = 2
 
 // Prober asks the far ends of links whether they forward, at the interval of
@@ -78,9 +79,10 @@ type prober struct {
 	link Link
 	now  chan struct{} // capacity 1: probe at once
 
-	mu   sync.Mutex
-	srtt time.Duration // smoothed over 8 answers; 0 = none yet
-	warm bool          // the last probe was answered
+	mu      sync.Mutex
+	srtt    time.Duration // smoothed over 8 answers; 0 = none yet
+	warm    bool          // the last probe was answered
+	refused time.Time     // when the far end refused last
 }
 
 // NewProber returns a Prober that does nothing until Run.
@@ -186,6 +188,9 @@ func (p *Prober) probe(ctx context.Context, r *prober) {
 		return // the next regular probe tells
 	}
 	res.Peer, res.Generation, res.Err, res.Refused = peer, generation, err, errors.Is(err, errRefused)
+	if res.Refused && r.told(begun) {
+		return
+	}
 	if err == nil && peer != r.link.Remote {
 		res.Err = fmt.Errorf("probe of %s: %s answered", r.link.LinkKey, peer)
 	}
@@ -194,6 +199,19 @@ func (p *Prober) probe(ctx context.Context, r *prober) {
 	}
 	res.Cold = r.note(res)
 	p.cfg.OnResult(res)
+}
+
+// told reports whether a refusal has been told of since a probe began: the
+// probes in flight on a connection that ends all come back at once, and say one
+// thing.
+func (r *prober) told(begun time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if begun.Before(r.refused) {
+		return true
+	}
+	r.refused = time.Now()
+	return false
 }
 
 // stalled reports whether a probe took so much longer than its limit that it
