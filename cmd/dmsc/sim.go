@@ -57,6 +57,9 @@ func simulate(cmd *cobra.Command, opts sim.Options, output, file string) error {
 		sim.WriteHead(out, opts)
 		opts.Progress = func(p sim.Phase) { sim.WritePhase(out, p) }
 	}
+	if nodes := len(opts.Topology.Nodes); nodes >= 100 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "cold start of %d nodes; this takes a while ...\n", nodes)
+	}
 	began := time.Now()
 	report, err := sim.Run(cmd.Context(), opts)
 	if errors.Is(err, context.Canceled) {

@@ -76,6 +76,9 @@ func (n *network) computed(part []dmsc.NodeID) *linkstatetest.Violation {
 	}
 	var ref *ribtest.Reference
 	for _, id := range part {
+		if n.Stop() {
+			return nil
+		}
 		nd, v := n.node(id), n.Instance(id).View()
 		if nd.rib == nil {
 			continue // nothing was ever announced or linked here
@@ -151,6 +154,9 @@ func (n *network) domains() []domain {
 // forwarded walks from every node of a domain to every name of it.
 func (n *network) forwarded(d domain) *linkstatetest.Violation {
 	for _, name := range slices.Sorted(maps.Keys(d.owners)) {
+		if n.Stop() {
+			return nil
+		}
 		w := walker{network: n, name: name, state: map[dmsc.NodeID]walked{}}
 		for _, from := range d.nodes {
 			n.checks.Walks++

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -60,14 +61,15 @@ type node struct {
 	fib *rib.RIB
 }
 
-// newNetwork returns an empty network. Without requests it plays the same, only
-// faster.
-func newNetwork(opts Options, requests bool) *network {
+// newNetwork returns an empty network, which stands still when ctx has ended.
+// Without requests it plays the same, only faster.
+func newNetwork(ctx context.Context, opts Options, requests bool) *network {
 	n := &network{
 		Scene: linkstatetest.NewScene(1), opts: opts, watched: requests,
 		nodes: map[dmsc.NodeID]*node{}, rand: rand.New(rand.NewPCG(opts.Seed, 5)),
 	}
 	n.OnMessage = nil
+	n.Stop = func() bool { return ctx.Err() != nil }
 	n.OnReady = n.onReady
 	n.AtRest = n.atRest
 	if opts.Setup != nil {
@@ -88,7 +90,7 @@ func (n *network) play(p phase) (Phase, *linkstatetest.Violation) {
 		if strings.HasPrefix(line, "run ") && len(p.kinds) > 0 {
 			n.ask(line)
 		}
-		if violation = n.line(line); violation != nil {
+		if violation = n.line(line); violation != nil || n.Stop() {
 			break
 		}
 		done.RestMS = n.sinceStart() - start
@@ -185,14 +187,10 @@ func (n *network) program(nd *node, inst *linkstate.Instance) {
 
 func (n *network) report() *Report {
 	t := n.opts.Topology
-	r := &Report{
+	return &Report{
 		Topology: t.Name, Nodes: len(t.Nodes), Links: len(t.Links), Seed: n.opts.Seed, Loss: n.opts.Loss,
-		Events: n.opts.Events, Phases: []Phase{}, Runs: map[string]int{}, ByKind: map[string]int{},
+		Events: n.opts.Events, Prefixes: prefixes(t), Phases: []Phase{}, Runs: map[string]int{}, ByKind: map[string]int{},
 	}
-	for _, p := range t.Pods {
-		r.Prefixes += len(p.Services)
-	}
-	return r
 }
 
 // finish fills in the sums.

@@ -13,7 +13,7 @@ import (
 // or into linkstate/testdata/scenes if no RIB is needed to see it.
 func TestScenes(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenes", func(t *testing.T, path string) {
-		n := newNetwork(Options{Topology: &topology.Topology{}}, false)
+		n := newNetwork(t.Context(), Options{Topology: &topology.Topology{}}, false)
 		datadriven.RunTest(t, path, func(_ *testing.T, d *datadriven.TestData) string { return n.Do(d) })
 	})
 }

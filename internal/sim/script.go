@@ -41,10 +41,29 @@ func (o *Options) Validate() error {
 	if o.Events < 0 {
 		faults = append(faults, fmt.Errorf("%d events", o.Events))
 	}
-	if o.Loss < 0 || o.Loss > 0.5 {
+	if !(o.Loss >= 0 && o.Loss <= 0.5) { // nor is NaN
 		faults = append(faults, fmt.Errorf("loss %g is not between 0 and 0.5", o.Loss))
 	}
+	nodes, prefixes := len(o.Topology.Nodes), prefixes(o.Topology)
+	if held := nodes * (nodes + prefixes); held > mostHeld {
+		faults = append(faults, fmt.Errorf("%d nodes with %d prefixes would hold %d records in all their databases, in some %d GB of memory, and at most %d are simulated; "+
+			"take a smaller network, such as dmsc gen random --nodes 500, or look at this one with dmsc spf", nodes, prefixes, held, held*bytesHeld>>30, mostHeld))
+	}
 	return errors.Join(faults...)
+}
+
+// What bounds a simulation is the memory for the databases and RIBs of all nodes
+// together, as measured with networks of 300 and of 600 nodes.
+const (
+	mostHeld  = 2_000_000 // records, each counted at every node
+	bytesHeld = 4 << 10   // for each
+)
+
+func prefixes(t *topology.Topology) (n int) {
+	for _, p := range t.Pods {
+		n += len(p.Services)
+	}
+	return n
 }
 
 // write makes the script.

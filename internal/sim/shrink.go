@@ -26,10 +26,14 @@ func minimal(ctx context.Context, opts Options, phases []phase, v linkstatetest.
 			return nil
 		}
 		f.Replays++
-		n := newNetwork(opts, false)
+		n := newNetwork(ctx, opts, false)
 		defer func() { spent += n.Traffic().Turns }()
 		for i, line := range lines {
-			if got := n.line(line); got != nil {
+			got := n.line(line)
+			if n.Stop() {
+				return nil
+			}
+			if got != nil {
 				if got.Rule != v.Rule {
 					return nil
 				}

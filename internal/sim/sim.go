@@ -69,20 +69,20 @@ type Failure struct {
 	Replays int `json:"replays"`
 }
 
-// Run simulates. The error is ctx's, or about opts; a broken rule is in the
-// Report.
+// Run simulates. The error is ctx's, whose end it notices within a second, or
+// about opts; a broken rule is in the Report.
 func Run(ctx context.Context, opts Options) (*Report, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
 	phases := write(opts)
-	n := newNetwork(opts, true)
+	n := newNetwork(ctx, opts, true)
 	report := n.report()
 	for _, p := range phases {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		done, violation := n.play(p)
+		if err := ctx.Err(); err != nil {
+			return nil, err // what was played last means nothing
+		}
 		report.Phases = append(report.Phases, done)
 		if opts.Progress != nil {
 			opts.Progress(done)

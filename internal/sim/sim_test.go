@@ -1,7 +1,10 @@
 package sim_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -12,6 +15,8 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/sim"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/linkstatetest"
 )
 
 // TestNetworksHoldThroughAnyFaults simulates random networks. DMSC_SEEDS sets
@@ -48,6 +53,56 @@ func TestNetworksHoldThroughAnyFaults(t *testing.T) {
 	t.Logf("\n%s", sum)
 	if missing := sum.missing(); seeds >= 500 && len(missing) > 0 {
 		t.Errorf("these networks prove nothing of %s", strings.Join(missing, ", "))
+	}
+}
+
+// Wherever it is, in a cold start, between faults or in the search for the
+// shortest scene, a simulation that is interrupted takes no further turn.
+func TestASimulationEndsWithItsContext(t *testing.T) {
+	for _, setup := range []func(*linkstatetest.Network){nil, silence} {
+		for _, last := range []int{50, 300, 1500, 9000} {
+			ctx, cancel := context.WithCancel(t.Context())
+			turns := 0
+			_, err := sim.Run(ctx, sim.Options{Topology: topology.Figure2(), Seed: 1, Events: 400, Setup: func(n *linkstatetest.Network) {
+				if setup != nil {
+					setup(n)
+				}
+				onReady := n.OnReady
+				n.OnReady = func(id dmsc.NodeID, rd linkstate.Ready) {
+					onReady(id, rd)
+					if turns++; turns == last {
+						cancel()
+					}
+				}
+			}})
+			cancel()
+			// What has begun, such as a link that is drawn at both ends, is ended.
+			if !errors.Is(err, context.Canceled) || turns < last || turns > last+2 {
+				t.Errorf("interrupted at turn %d it went on to %d, error %v", last, turns, err)
+			}
+		}
+	}
+}
+
+func TestWhatCannotBeSimulatedIsRefused(t *testing.T) {
+	text, err := topology.Generate(topology.Plan{Shape: "grid", Nodes: 1500, PrefixesPerNode: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := topology.Parse("net.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, opts := range map[string]sim.Options{
+		"1500 nodes with 3000 prefixes would hold 6750000 records": {Topology: large},
+		"loss NaN is not between 0 and 0.5":                        {Topology: topology.Figure2(), Loss: math.NaN()},
+		"loss 0.6 is not between 0 and 0.5":                        {Topology: topology.Figure2(), Loss: 0.6},
+		"-1 events":                                                {Topology: topology.Figure2(), Events: -1},
+		"no topology":                                              {},
+	} {
+		if _, err := sim.Run(t.Context(), opts); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
 	}
 }
 

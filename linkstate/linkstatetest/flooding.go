@@ -30,8 +30,18 @@ func (s *Scene) doClique(a *arguments, _ *strings.Builder) {
 
 // Example: mute n00 n01 (they pass on no records of others, and act as if they did)
 func (s *Scene) doMute(a *arguments, _ *strings.Builder) {
-	for _, w := range a.words {
-		s.Mute(dmsc.NodeID(w))
+	before := s.Tamper
+	s.Tamper = func(from dmsc.NodeID, e linkstate.Envelope) linkstate.Message {
+		if before != nil {
+			e.Message = before(from, e)
+		}
+		u, ok := e.Message.(*linkstate.LSUpdate)
+		if !ok || !slices.Contains(a.words, string(from)) {
+			return e.Message
+		}
+		return &linkstate.LSUpdate{Seq: u.Seq, Records: slices.DeleteFunc(slices.Clone(u.Records), func(l *linkstate.LSA) bool {
+			return l.Origin != from
+		})}
 	}
 }
 

@@ -80,7 +80,7 @@ func (n *Network) Rest(limit time.Duration) *Violation {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		n.Run(wait)
 		v := n.unrest()
-		if v == nil || !n.now.Before(end) {
+		if v == nil || !n.now.Before(end) || n.stopped() {
 			return v
 		}
 	}

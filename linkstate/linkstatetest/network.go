@@ -39,6 +39,9 @@ type Network struct {
 	// OnViolation, if set, is told when a node breaks one of the Rules that hold
 	// at any time.
 	OnViolation func(Violation)
+	// Stop, if set, is asked before every event whether to end Run and Rest early;
+	// what the network shows after that means nothing.
+	Stop func() bool
 	// ProbeAlways sends every regular probe, also those whose result has been
 	// the same for long; see wire.go.
 	ProbeAlways bool
@@ -100,7 +103,6 @@ type node struct {
 	links    []*link
 	tickAt   time.Time
 	alarms   []linkstate.Alarm
-	mute     bool                             // passes on no records of others, and says it did
 	held     map[linkstate.Key]*linkstate.LSA // what this life of the agent has held
 }
 
@@ -280,12 +282,17 @@ func (n *Network) Step(id dmsc.NodeID, ev linkstate.Event) { n.step(n.node(id), 
 func (n *Network) Run(d time.Duration) {
 	end := n.now.Add(d)
 	for len(n.queue) > 0 && !n.queue[0].at.After(end) {
+		if n.stopped() {
+			return
+		}
 		e := heap.Pop(&n.queue).(event)
 		n.now = e.at
 		e.do()
 	}
 	n.now = end
 }
+
+func (n *Network) stopped() bool { return n.Stop != nil && n.Stop() }
 
 func (n *Network) after(d time.Duration, do func()) {
 	n.queued++

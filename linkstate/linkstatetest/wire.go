@@ -1,7 +1,6 @@
 package linkstatetest
 
 import (
-	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -58,11 +57,6 @@ func (n *Network) disconnect(lk *link) {
 
 // deliver carries a message to the far end of its link.
 func (n *Network) deliver(from *node, e linkstate.Envelope) {
-	if u, ok := e.Message.(*linkstate.LSUpdate); ok && from.mute {
-		e.Message = &linkstate.LSUpdate{Seq: u.Seq, Records: slices.DeleteFunc(slices.Clone(u.Records), func(l *linkstate.LSA) bool {
-			return l.Origin != from.id
-		})}
-	}
 	lk := n.link(from.id, e.Link.Remote, e.Link.ID)
 	to, stream := n.node(e.Link.Remote), lk.stream
 	if stream == 0 {
@@ -98,10 +92,6 @@ func (n *Network) deliver(from *node, e linkstate.Envelope) {
 		})
 	}
 }
-
-// Mute makes a node broken: it passes on no records of others any more, though
-// it acts as if it did.
-func (n *Network) Mute(id dmsc.NodeID) { n.node(id).mute = true }
 
 func (n *Network) tally(m linkstate.Message) {
 	n.traffic.Messages++
