@@ -13,9 +13,12 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bench",
+		Use:   "bench convergence|sync",
 		Short: "Measure real processes on this machine",
-		Args:  cobra.NoArgs,
+		Args:  oneOf,
+		RunE: func(*cobra.Command, []string) error {
+			return exit(exitUsage, errors.New("say what to measure: convergence or sync"))
+		},
 	}
 	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand())
 	return cmd

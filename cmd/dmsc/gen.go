@@ -30,6 +30,9 @@ func genCommand() *cobra.Command {
 			if err != nil {
 				return exit(exitUsage, err)
 			}
+			if size := plan.Size(); cmd.Flags().Changed("nodes") && size != plan.Nodes {
+				fmt.Fprintf(cmd.ErrOrStderr(), "a fattree has 5k²/4 nodes with an even k: this one has %d, not %d\n", size, plan.Nodes)
+			}
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},

@@ -36,8 +36,8 @@ func (f *fakeNode) serve(t *testing.T) string {
 	s := httptest.NewServer(admin.Handler(admin.Config{JSON: map[string]admin.Page{
 		"/api/v1/node":        page(func() any { return f.about }),
 		"/api/v1/adjacencies": page(func() any { return f.adjacencies }),
-		"/api/v1/rib":         page(func() any { return f.entries }),
-		"/api/v1/fib":         page(func() any { return f.entries }),
+		"/api/v1/rib":         f.names,
+		"/api/v1/fib":         f.names,
 		"/api/v1/steering":    page(func() any { return f.steering }),
 		"/api/v1/spf-log":     page(func() any { return f.log }),
 		"/api/v1/lookup":      func(q url.Values) (any, error) { return f.lookups[q.Get("name")], nil },
@@ -60,6 +60,13 @@ func (f *fakeNode) serve(t *testing.T) string {
 	}}))
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
+}
+
+func (f *fakeNode) names(q url.Values) (any, error) {
+	if q.Get("limit") == "1" {
+		return f.entries[:1], nil
+	}
+	return f.entries, nil
 }
 
 func always(r ...node.Record) func(int) []node.Record { return func(int) []node.Record { return r } }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +23,7 @@ type lsdb struct {
 func getLSDBCommand() *cobra.Command {
 	var f nodeFlags
 	var origin string
-	var limit int
+	var limit uint
 	var detail bool
 	cmd := &cobra.Command{
 		Use: "lsdb", Args: cobra.NoArgs,
@@ -37,22 +36,17 @@ func getLSDBCommand() *cobra.Command {
 				q.Set("origin", origin)
 			}
 			if limit > 0 {
-				q.Set("limit", strconv.Itoa(limit))
+				q.Set("limit", fmt.Sprint(limit))
 			}
 			found := false
 			err := show(cmd, &f, func(ctx context.Context, a asked) (lsdb, error) {
 				out := lsdb{Node: a.about.Node, LSDB: a.about.LSDB}
 				return out, a.Read(ctx, "/api/v1/lsdb", q, &out.Records)
 			}, func(w io.Writer, nodes []lsdb) error {
-				err := printLSDB(w, nodes, detail)
-				for _, n := range nodes {
-					if limit > 0 && len(n.Records) == limit && limit < n.LSDB.Records {
-						fmt.Fprintf(cmd.ErrOrStderr(), "%s: the first %d; it holds %d records\n", n.Node, limit, n.LSDB.Records)
-					}
-				}
-				return err
+				return printLSDB(w, nodes, detail)
 			}, func(nodes []lsdb) {
 				for _, n := range nodes {
+					tellCut(cmd.ErrOrStderr(), n.Node, limit, len(n.Records), n.LSDB.Records, "records")
 					found = found || len(n.Records) > 0
 				}
 			})
@@ -64,7 +58,7 @@ func getLSDBCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&origin, "origin", "", "records of this node only; exit code 1 if there is none")
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many records of each node (default: all)")
+	cmd.Flags().UintVar(&limit, "limit", 0, "at most so many records of each node (default: all)")
 	cmd.Flags().BoolVar(&detail, "detail", false, "a row for each link and prefix")
 	return cmd
 }

@@ -17,6 +17,7 @@ import (
 type ribOf struct {
 	Node    dmsc.NodeID        `json:"node"`
 	Entries []node.EntryStatus `json:"entries"`
+	names   int                // all of them, before --limit
 }
 
 type fibOf struct {
@@ -34,7 +35,7 @@ type lookup struct {
 
 func getRIBCommand() *cobra.Command {
 	var f nodeFlags
-	var limit int
+	var limit uint
 	cmd := &cobra.Command{
 		Use: "rib [NAME]", Args: cobra.MaximumNArgs(1),
 		Short: "What each node has computed, or what answers one name and why",
@@ -45,19 +46,23 @@ func getRIBCommand() *cobra.Command {
 				return showLookup(cmd, &f, args[0], printRIBLookup, func(l lookup) *node.EntryStatus { return l.Computed })
 			}
 			return show(cmd, &f, func(ctx context.Context, a asked) (ribOf, error) {
-				out := ribOf{Node: a.about.Node}
+				out := ribOf{Node: a.about.Node, names: a.about.FIBStatus.Computed}
 				return out, a.Read(ctx, "/api/v1/rib", limited(limit), &out.Entries)
-			}, printRIB)
+			}, printRIB, func(nodes []ribOf) {
+				for _, n := range nodes {
+					tellCut(cmd.ErrOrStderr(), n.Node, limit, len(n.Entries), n.names, "names")
+				}
+			})
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many names of each node (default: all)")
+	cmd.Flags().UintVar(&limit, "limit", 0, "at most so many names of each node (default: all)")
 	return cmd
 }
 
 func getFIBCommand() *cobra.Command {
 	var f nodeFlags
-	var limit int
+	var limit uint
 	cmd := &cobra.Command{
 		Use: "fib [NAME]", Args: cobra.MaximumNArgs(1),
 		Short: "What each node has published for its Envoy, and what of it Envoy runs",
@@ -74,19 +79,32 @@ func getFIBCommand() *cobra.Command {
 					return out, err
 				}
 				return out, a.Read(ctx, "/api/v1/steering", nil, &out.Steering)
-			}, printFIB)
+			}, printFIB, func(nodes []fibOf) {
+				for _, n := range nodes {
+					tellCut(cmd.ErrOrStderr(), n.Node, limit, len(n.Entries), n.FIB.Names, "names")
+				}
+			})
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 0, "at most so many names of each node (default: all)")
+	cmd.Flags().UintVar(&limit, "limit", 0, "at most so many names of each node (default: all)")
 	return cmd
 }
 
-func limited(limit int) url.Values {
-	if limit <= 0 {
+// limited asks for the beginning of a list, for all of it if limit is 0.
+func limited(limit uint) url.Values {
+	if limit == 0 {
 		return nil
 	}
 	return url.Values{"limit": {fmt.Sprint(limit)}}
+}
+
+// tellCut says that a list has more than --limit, by the count that the node
+// gave a moment before.
+func tellCut(w io.Writer, id dmsc.NodeID, limit uint, shown, all int, what string) {
+	if limit > 0 && shown == int(limit) && shown < all {
+		fmt.Fprintf(w, "%s: the first %d; it holds %d %s\n", id, shown, all, what)
+	}
 }
 
 // showLookup asks for one name. That a node has no answer is a "no", if nothing

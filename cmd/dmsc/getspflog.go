@@ -19,7 +19,7 @@ type spfLog struct {
 
 func getSPFLogCommand() *cobra.Command {
 	var f nodeFlags
-	var limit int
+	var limit uint
 	cmd := &cobra.Command{
 		Use: "spf-log", Args: cobra.NoArgs,
 		Short: "Why each node computed its routes, what changed by it, and how long it took",
@@ -34,7 +34,7 @@ func getSPFLogCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().IntVar(&limit, "limit", 20, "the last so many of each node; 0 for all that it keeps")
+	cmd.Flags().UintVar(&limit, "limit", 20, "the last so many of each node; 0 for all that it keeps")
 	return cmd
 }
 

@@ -165,3 +165,27 @@ func TestHelpNamesEveryVerbAnOperatorUses(t *testing.T) {
 		t.Errorf("dmsc alone: exit %d, %d bytes of help", code, stdout.Len())
 	}
 }
+
+func TestVerbsOfVerbsSayWhatThereIs(t *testing.T) {
+	for line, want := range map[string]string{
+		"dmsc bench":     "! dmsc: say what to measure: convergence or sync\nexit 2\n",
+		"dmsc bench foo": "! dmsc: \"foo\" is not known; say one of convergence, sync; see dmsc bench --help\nexit 2\n",
+	} {
+		if got := command(t, line); got != want {
+			t.Errorf("%s:\n%s", line, got)
+		}
+	}
+}
+
+// A network that is not as large as was asked for is no surprise later on.
+func TestGenSaysWhenAFatTreeHasOtherNodes(t *testing.T) {
+	const note = "! a fattree has 5k²/4 nodes with an even k: this one has 5, not 7\n"
+	if got := command(t, "dmsc gen fattree --nodes 7"); !strings.HasSuffix(got, note) {
+		t.Error(got)
+	}
+	for _, line := range []string{"dmsc gen fattree", "dmsc gen fattree --nodes 5", "dmsc gen fattree --k 2", "dmsc gen ring --nodes 7"} {
+		if got := command(t, line); strings.Contains(got, "!") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -26,6 +27,19 @@ type Plan struct {
 	K               int // of a fat tree, even; 0 = by Nodes
 	PrefixesPerNode int // of each SG
 	Seed            uint64
+}
+
+// Size is the number of nodes that Generate makes of a valid plan.
+func (p Plan) Size() int {
+	if p.Shape != "fattree" {
+		return p.Nodes
+	}
+	return 5 * p.ports() * p.ports() / 4
+}
+
+// ports are those of each switch of a fat tree.
+func (p Plan) ports() int {
+	return cmp.Or(p.K, max(2, 2*int(math.Round(math.Sqrt(float64(p.Nodes)/5)))))
 }
 
 // Generate writes the topology file of a plan: the same plan, the same bytes.
@@ -59,7 +73,7 @@ func Generate(p Plan) ([]byte, error) {
 	case "ring":
 		d.ring(p.Nodes)
 	case "fattree":
-		d.fatTree(p.K, p.Nodes)
+		d.fatTree(p.ports())
 	case "random":
 		d.random(p.Nodes)
 	}
@@ -118,10 +132,7 @@ func (d *drawing) ring(n int) {
 
 // fatTree has k pods of k/2 aggregation and k/2 edge switches, and (k/2)² core
 // switches: 5k²/4 nodes.
-func (d *drawing) fatTree(k, n int) {
-	if k == 0 {
-		k = max(2, 2*int(math.Round(math.Sqrt(float64(n)/5))))
-	}
+func (d *drawing) fatTree(k int) {
 	half := k / 2
 	var core []string
 	for range half * half {

@@ -26,6 +26,9 @@ func TestGeneratedNetworksAreWhatWasAskedFor(t *testing.T) {
 		{Plan{Shape: "random", Nodes: 3, PrefixesPerNode: 4}, 3, 0, 1},
 	} {
 		t.Run(fmt.Sprintf("%s-%d", c.Shape, c.nodes), func(t *testing.T) {
+			if size := c.Size(); size != c.nodes {
+				t.Errorf("the plan says %d nodes", size)
+			}
 			text, err := Generate(c.Plan)
 			if err != nil {
 				t.Fatal(err)
