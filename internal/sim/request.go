@@ -93,7 +93,7 @@ type request struct {
 // ask spreads requests over the time that a line lets pass.
 func (n *network) ask(line string) {
 	d, err := time.ParseDuration(strings.TrimPrefix(line, "run "))
-	if err != nil || len(n.wishes) == 0 {
+	if err != nil || d <= 0 || len(n.wishes) == 0 {
 		return
 	}
 	for range perEvent {
