@@ -75,6 +75,9 @@ func drainCommand() *cobra.Command {
 			}
 			// The links of a removed node do not come back for being asked again.
 			if st.Level != linkstate.DrainRemoved.String() {
+				if remove {
+					warnOfCutOff(ctx, cmd.ErrOrStderr(), agent)
+				}
 				if err := drainTo(ctx, out, agent, linkstate.DrainCost, f.timeout); err != nil {
 					return err
 				}
@@ -125,6 +128,22 @@ func undrainCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// warnOfCutOff names what the removal of the links leaves without any. An agent
+// that does not say is drained none the less.
+func warnOfCutOff(ctx context.Context, w io.Writer, agent admin.Client) {
+	var c node.CutOff
+	if err := agent.Do(ctx, http.MethodGet, "/cut-off", nil, &c); err != nil {
+		fmt.Fprintf(w, "warning: what this cuts off is not known: %v\n", err)
+		return
+	}
+	if len(c.Prefixes) > 0 {
+		fmt.Fprintf(w, "warning: announced by no other node, and cut off once the links are removed: %s\n", brief(c.Prefixes, 6))
+	}
+	if len(c.Pods) > 0 {
+		fmt.Fprintf(w, "warning: pods of this node that will reach each other only: %s\n", brief(c.Pods, 6))
+	}
 }
 
 // drainTo orders a level and waits until it is acknowledged, telling who is

@@ -29,6 +29,10 @@ func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 			<-r.Context().Done()
 			return
 		}
+		if r.URL.Path == "/cut-off" {
+			admin.WriteJSON(w, node.CutOff{Prefixes: []string{"a/1", "b/1"}, Pods: []string{"pod-1"}})
+			return
+		}
 		if r.Method == http.MethodPut {
 			asked.Store(0)
 			level = r.URL.Query().Get("level")
@@ -65,7 +69,9 @@ func TestDrainWaitsUntilTheNeighboursHaveAcknowledged(t *testing.T) {
 	}
 	seen, orders = drain(t, 0, "dmsc drain --state-dir DIR --remove --grace 1ms")
 	want = "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour\n" +
-		"waiting 1ms for requests on their way\nremoved: no link leads here any more; the node may be stopped\n"
+		"waiting 1ms for requests on their way\nremoved: no link leads here any more; the node may be stopped\n" +
+		"! warning: announced by no other node, and cut off once the links are removed: a/1, b/1\n" +
+		"! warning: pods of this node that will reach each other only: pod-1\n"
 	if seen != want || fmt.Sprint(orders) != "[cost removed]" {
 		t.Errorf("orders %v, seen\n%s", orders, seen)
 	}
@@ -75,6 +81,8 @@ func TestDrainWaitsUntilTheNeighboursHaveAcknowledged(t *testing.T) {
 func TestDrainThatIsNotAcknowledgedInTimeExitsWith4(t *testing.T) {
 	seen, orders := drain(t, 1e6, "dmsc drain --state-dir DIR --remove --timeout 200ms")
 	want := "cost: waiting for sr-1, sr-2\n" +
+		"! warning: announced by no other node, and cut off once the links are removed: a/1, b/1\n" +
+		"! warning: pods of this node that will reach each other only: pod-1\n" +
 		"! dmsc: the drain (cost) is in force but not acknowledged within 200ms by sr-1, sr-2; ask again with a longer --timeout, or dmsc undrain\nexit 4\n"
 	if seen != want || fmt.Sprint(orders) != "[cost]" {
 		t.Errorf("orders %v, seen\n%s", orders, seen)

@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/serve"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 )
 
 // Taking a node out of service is asked for on a socket in its state folder,
@@ -51,17 +53,64 @@ func (p *picture) drain() DrainStatus {
 	return out
 }
 
+// CutOff is what would be reached by nobody, or reach nobody, without the links
+// of this node: the answer to GET /cut-off on the control socket.
+type CutOff struct {
+	// Prefixes that are announced here and at no other node that can be reached, sorted.
+	Prefixes []string `json:"prefixes"`
+	// Pods that announce something here, sorted.
+	Pods []string `json:"pods"`
+}
+
+func (p *picture) cutOff() CutOff {
+	alone, elsewhere := map[dmsc.ServicePrefix]bool{}, map[dmsc.NodeID]bool{}
+	for e := range entries(p.rib) {
+		if e.Kind == rib.Node && !e.Local {
+			elsewhere[e.Egress[0]] = true // it can be reached
+		}
+	}
+	for l := range p.view.Records.All() {
+		if c, ok := l.Content.(*linkstate.PrefixLSA); ok && !l.Tombstone && l.Origin == p.view.Node {
+			for _, a := range c.Prefixes {
+				alone[a.Prefix] = true
+			}
+		}
+	}
+	for l := range p.view.Records.All() {
+		if c, ok := l.Content.(*linkstate.PrefixLSA); ok && !l.Tombstone && elsewhere[l.Origin] {
+			for _, a := range c.Prefixes {
+				delete(alone, a.Prefix)
+			}
+		}
+	}
+	out := CutOff{Prefixes: []string{}, Pods: []string{}}
+	for prefix := range alone {
+		out.Prefixes = append(out.Prefixes, prefix.String())
+	}
+	for _, pod := range p.pods {
+		out.Pods = append(out.Pods, pod.Pod)
+	}
+	slices.Sort(out.Prefixes)
+	slices.Sort(out.Pods)
+	out.Pods = slices.Compact(out.Pods)
+	return out
+}
+
 // control is what the socket serves.
 func (n *Node) control() http.Handler {
 	mux := http.NewServeMux()
-	status := func(w http.ResponseWriter) {
+	answer := func(w http.ResponseWriter, about func(*picture) any) {
 		p := n.picture.Load()
 		if p == nil {
 			http.Error(w, "the node is starting", http.StatusServiceUnavailable)
 			return
 		}
-		admin.WriteJSON(w, p.drain())
+		admin.WriteJSON(w, about(p))
 	}
+	status := func(w http.ResponseWriter) { answer(w, func(p *picture) any { return p.drain() }) }
+	mux.HandleFunc("GET /cut-off", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, func(p *picture) any { return p.cutOff() })
+	})
 	mux.HandleFunc("GET /drain", func(w http.ResponseWriter, _ *http.Request) { status(w) })
 	mux.HandleFunc("PUT /drain", func(w http.ResponseWriter, r *http.Request) {
 		level, err := linkstate.ParseDrain(r.URL.Query().Get("level"))

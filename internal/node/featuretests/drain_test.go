@@ -2,12 +2,14 @@ package featuretests
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 )
@@ -86,4 +88,27 @@ func TestADrainIsOrderedByTheUserOfTheAgentAlone(t *testing.T) {
 	if st := a.Status().Drain; st.Level != "none" {
 		t.Errorf("it is drained: %+v", st)
 	}
+}
+
+// What a removal cuts off is known before it: what nobody else announces.
+func TestANodeKnowsWhatItsRemovalCutsOff(t *testing.T) {
+	n := newNetwork(t, "sg-1 sr-1", "sg-2 sr-1")
+	n.pod("pod-1", "sg-1", service("a/1"), service("b/1"))
+	n.routed("sg-2", "a/1", "sr-1")
+	is := func(id dmsc.NodeID, prefixes, pods string) {
+		t.Helper()
+		n.until("what is cut off with "+string(id), func() error {
+			var c node.CutOff
+			control := admin.Client{Address: node.ControlSocket(n.nodes[id].cfg.StateDir)}
+			if err := control.Do(t.Context(), http.MethodGet, "/cut-off", nil, &c); err != nil {
+				return err
+			}
+			return when(fmt.Sprint(c.Prefixes) == prefixes && fmt.Sprint(c.Pods) == pods, "it is %+v", c)
+		})
+	}
+	is("sg-1", "[a/1 b/1]", "[pod-1]")
+	is("sr-1", "[]", "[]")
+	n.pod("pod-2", "sg-2", service("a/1"))
+	is("sg-1", "[b/1]", "[pod-1]")
+	is("sg-2", "[]", "[pod-2]")
 }
