@@ -23,7 +23,7 @@ type fabric struct {
 	cut   map[[2]int]bool
 	wire  []letter
 	// Of the current run:
-	copies, steps int
+	copies int
 }
 
 type letter struct {

@@ -264,7 +264,7 @@ func lastComputed(l []node.Moment, began int64) (at int64, index int) {
 // acknowledged is when Envoy had the configuration that follows from the last
 // RIB, or a newer one: at once, when it had it already.
 func acknowledged(l []node.Moment, began int64) (at int64, ok bool) {
-	at, i := lastComputed(l, began)
+	_, i := lastComputed(l, began)
 	if i < 0 {
 		return 0, true
 	}

@@ -47,9 +47,30 @@ type Checks struct {
 // lateGoodNews is how long a node may keep good news to itself (design §4).
 const lateGoodNews = 20 * time.Millisecond
 
+const (
+	// longestWay is longer than a message is on its way.
+	longestWay = 100 * time.Millisecond
+	// secondRest is how long a network gets that has moved again.
+	secondRest = 4 * time.Minute
+	// looks is how often it may.
+	looks = 20
+)
+
 // atRest checks what is built on the databases, which agree.
 func (n *network) atRest() *linkstatetest.Violation {
-	n.Run(2 * (n.computing() + programming + lateGoodNews)) // the last change is in every Envoy then
+	// The last change is in every Envoy then, unless a hold or a damping has just
+	// ended and there is another.
+	settled := longestWay + 2*(n.computing()+programming+lateGoodNews)
+	for range looks {
+		start := n.Now()
+		n.Run(settled)
+		if !n.busy.After(start) || n.Stop() {
+			break
+		}
+		if v := n.Rest(secondRest); v != nil {
+			return v
+		}
+	}
 	n.checks.Rests++
 	for _, part := range n.Parts() {
 		if v := n.computed(part); v != nil {

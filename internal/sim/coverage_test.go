@@ -28,15 +28,13 @@ func newCoverage() *coverage {
 	for class := range dmsc.LinkClass(3) {
 		c.wanted = append(c.wanted, "link class "+class.String())
 	}
-	for _, k := range []string{
+	c.wanted = append(c.wanted,
 		"network of 5 to 10", "network of 11 to 29", "network of 30 to 50", "network in parts", "network with reduced flooding", "lossy network", "default timers",
 		"message lost", "message duplicated", "message reordered",
 		"request delivered", "request retried", "request lost without path", "request repaired", "request pinned",
 		"path kept", "path demoted", "path suspended", "attempt loop", "attempt no_route", "attempt no_healthy", "attempt starting",
 		"computation full", "checked rib", "checked entry", "checked alternate", "checked walk",
-	} {
-		c.wanted = append(c.wanted, k)
-	}
+	)
 	return c
 }
 

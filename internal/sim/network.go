@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ type network struct {
 	nodes map[dmsc.NodeID]*node
 	rand  *rand.Rand // for requests: they must not disturb the rest
 
-	watched  bool // requests are walked
+	busy     time.Time // when a node last had something new to compute, to program or to pass on
+	watched  bool      // requests are walked
 	pins     []pin
 	wishes   []wish
 	requests Requests
@@ -139,6 +141,9 @@ func (n *network) onReady(id dmsc.NodeID, rd linkstate.Ready) {
 		*nd = node{id: id, programming: nd.programming, fib: nd.fib, instance: inst, engine: rib.New(id)}
 		n.After(patience, func() { n.serve(nd, inst) })
 	}
+	if rd.Changed != 0 || slices.ContainsFunc(rd.Messages, isUpdate) {
+		n.busy = n.Now()
+	}
 	nd.change |= rd.Changed
 	nd.keys = append(nd.keys, rd.Records...)
 	if rd.Changed != 0 && !nd.due {
@@ -148,6 +153,11 @@ func (n *network) onReady(id dmsc.NodeID, rd linkstate.Ready) {
 	if !nd.ready && inst.View().Synced {
 		n.After(n.computing(), func() { n.serve(nd, inst) })
 	}
+}
+
+func isUpdate(e linkstate.Envelope) bool {
+	_, ok := e.Message.(*linkstate.LSUpdate)
+	return ok
 }
 
 func (n *network) computing() time.Duration {
@@ -177,6 +187,7 @@ func (n *network) program(nd *node, inst *linkstate.Instance) {
 	if !nd.ready || nd.rib == nil {
 		return
 	}
+	n.busy = n.Now()
 	r := nd.rib
 	n.After(nd.programming, func() {
 		if nd.instance == inst && n.Instance(nd.id) == inst {
