@@ -101,7 +101,14 @@ func (s *speaker) await(t *testing.T, what string, ok func(*linkstate.View) bool
 			return
 		}
 	}
-	t.Fatalf("%s never came: %+v", what, s.view.Load())
+	v := s.view.Load()
+	for _, a := range v.Adjacencies {
+		t.Logf("%v %v since %v", a, a.State, a.Since)
+	}
+	for r := range v.Records.All() {
+		t.Logf("%+v: %+v", r.Key, r.Content)
+	}
+	t.Fatalf("%s never came: %+v", what, v)
 }
 
 func TestTwoCoresAndAnObserverAgreeOverTheWire(t *testing.T) {
@@ -139,11 +146,11 @@ func TestTwoCoresAndAnObserverAgreeOverTheWire(t *testing.T) {
 	isFull := func(s *speaker) func(*linkstate.View) bool {
 		return func(v *linkstate.View) bool {
 			a := v.Adjacencies[len(v.Adjacencies)-1] // after the observer's
-			if a.State != linkstate.StateFull || a.Since.Equal(full[s]) {
+			if a.State != linkstate.StateFull || a.Since.Equal(full[s]) || !complete(v) {
 				return false
 			}
 			full[s] = a.Since
-			return complete(v)
+			return true
 		}
 	}
 	sg.await(t, "the adjacency", isFull(sg))

@@ -492,3 +492,41 @@ func TestRunReportsEveryStreamDownBeforeItReturns(t *testing.T) {
 		t.Errorf("%d streams reported down, want %d", down, len(addresses))
 	}
 }
+
+func TestNothingOfALaterStreamComesBeforeTheStreamDown(t *testing.T) {
+	early := make(chan struct{}, 1)
+	var down sync.Mutex // held while a StreamDown is being delivered
+	a := start(t, "a")
+	b := start(t, "b", func(c *Config) {
+		deliver := c.Deliver
+		c.Deliver = func(ev linkstate.Event) {
+			switch ev.(type) {
+			case linkstate.StreamDown:
+				down.Lock()
+				defer down.Unlock()
+				select { // the loop is busy, and meanwhile the neighbour dials again
+				case <-early:
+					t.Error("the next StreamUp came before the StreamDown")
+				case <-time.After(100 * time.Millisecond):
+				}
+			case linkstate.StreamUp:
+				if !down.TryLock() {
+					early <- struct{}{}
+				} else {
+					down.Unlock()
+				}
+			}
+			deliver(ev)
+		}
+	})
+	b.SetLinks([]Link{{Key: key("a")}})
+	a.SetLinks([]Link{{Key: key("b"), Address: b.addr}})
+	introduce(a, b)
+	a.Reset([]linkstate.LinkKey{key("b")})
+	next[linkstate.StreamDown](a)
+	next[linkstate.StreamUp](a)
+	a.say("b", a.hello())
+	next[linkstate.StreamDown](b)
+	next[linkstate.StreamUp](b)
+	next[linkstate.Received](b)
+}

@@ -46,8 +46,12 @@ func (s *session) reason(err error) error {
 }
 
 // enqueue reports whether m could be queued. Before our own Hello everything
-// else was meant for an earlier stream, and is left out.
+// else was meant for an earlier stream, and is left out; so is everything once
+// the stream has ended.
 func (s *session) enqueue(m linkstate.Message) bool {
+	if s.ctx.Err() != nil {
+		return true
+	}
 	if _, ok := m.(*linkstate.Hello); ok {
 		s.introduced = true
 	}
@@ -82,12 +86,13 @@ func (p *Peers) run(s *session, hello *linkstate.Hello) error {
 	err = s.reason(err)
 	sending.Wait()
 
-	p.mu.Lock()
-	delete(p.sessions, s.key)
-	p.mu.Unlock()
 	p.counters.sessions.Add(-1)
 	p.cfg.Log.Info("control stream down", "neighbor", s.key.Remote, "link", s.key.ID, "err", err)
 	p.cfg.Deliver(linkstate.StreamDown{Link: s.key})
+	// Only now: a session that is still here is what makes the next one wait.
+	p.mu.Lock()
+	delete(p.sessions, s.key)
+	p.mu.Unlock()
 	close(s.done)
 	return err
 }
