@@ -39,4 +39,17 @@
 // Envoy's words do not name are sent again without it. A route or listener
 // that needs a parked cluster Envoy has no older version of waits with it,
 // and nothing it may still use is removed. The next good version heals.
+//
+// # Going back
+//
+// The last sets of each node are kept (History). Rollback pins a node to one of
+// them: newer ones are recorded and wait for Resume, while the endpoints of
+// the pinned set's clusters go on following the newest set, because they carry
+// liveness.
+//
+// # On demand
+//
+// A client without a wildcard is given the clusters it names and no others. A
+// client with one is given all but Set.OnDemand, which it gets by name (Envoy's
+// ODCDS). Nothing waits for a cluster that the client has not asked for.
 package xds

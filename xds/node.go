@@ -13,10 +13,13 @@ const logSize = 64
 type node struct {
 	name       string
 	keep       bool       // was published to; guarded by Server.mu
-	publishing sync.Mutex // one Publish at a time
+	publishing sync.Mutex // one Publish, Rollback or Resume at a time; taken before mu
 
 	mu         sync.Mutex // held for moments only, never while sending
-	want       *compiled  // nil before the first Publish
+	want       *compiled  // what is served; nil before the first Publish
+	newest     *compiled  // what was published last; want, unless pinned
+	history    []*past    // oldest first
+	pin        *pin       // nil: not pinned
 	generation uint64     // counts the sets, from 1
 	log        []logEntry // the newest logSize changes, oldest first
 	streams    []*stream  // oldest first
@@ -29,14 +32,10 @@ type logEntry struct {
 	changes    []change
 }
 
-func (n *node) wanted() *compiled {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.want
-}
-
-func (n *node) publish(c *compiled) {
-	changes := diff(n.wanted(), c)
+// serve makes c what the streams work towards. It needs n.publishing, under
+// which alone want and newest change.
+func (n *node) serve(c *compiled) {
+	changes := diff(n.want, c)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.want != nil && len(changes) == 0 {
@@ -80,7 +79,7 @@ func (n *node) join(st *stream) (streams int) {
 func (n *node) leave(st *stream, now time.Time) (streams int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.newest() == st {
+	if n.latest() == st {
 		rep := *st.report.Load()
 		rep.since = now
 		n.last = &rep
@@ -94,8 +93,8 @@ func (n *node) leave(st *stream, now time.Time) (streams int) {
 	return len(n.streams)
 }
 
-// newest needs n.mu.
-func (n *node) newest() *stream {
+// latest is the newest stream. It needs n.mu.
+func (n *node) latest() *stream {
 	if len(n.streams) == 0 {
 		return nil
 	}

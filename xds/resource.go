@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"weak"
 
@@ -63,6 +64,10 @@ type Set struct {
 	Listeners []*listenerv3.Listener
 	// Static names clusters of Envoy's bootstrap that routes may refer to.
 	Static []string
+	// OnDemand names those of Clusters that a client gets only by asking for
+	// them by name (ODCDS): its wildcard does not cover them, and no route
+	// waits for one that was not asked for.
+	OnDemand []string
 }
 
 // resource is one named message, compiled: immutable and shared by all
@@ -73,10 +78,6 @@ type resource struct {
 	message identity
 	wire    *discoveryv3.Resource
 	refs    []ref // what it needs, sorted
-	// required: Envoy will ask for it because another resource of the set
-	// names it (endpoints, routes), or because Envoy asks for all of its type
-	// (clusters, listeners).
-	required bool
 }
 
 // ref names a resource that another one needs.
@@ -93,6 +94,10 @@ type compiled struct {
 	// clustersOf lists the clusters that take their endpoints from an
 	// assignment, by its name, sorted.
 	clustersOf map[string][]string
+	// routed are the route tables that a listener takes from RDS.
+	routed map[string]bool
+	// onDemand are the clusters outside the wildcard.
+	onDemand map[string]bool
 }
 
 func (c *compiled) get(t Type, name string) *resource {
@@ -100,6 +105,25 @@ func (c *compiled) get(t Type, name string) *resource {
 		return nil
 	}
 	return c.byName[t][name]
+}
+
+// required: Envoy will ask for it because another resource of the set names it
+// (endpoints, routes), or because Envoy asks for all of its type (clusters,
+// listeners).
+func (c *compiled) required(t Type, name string) bool {
+	if c.get(t, name) == nil {
+		return false
+	}
+	switch t {
+	case Clusters:
+		return !c.onDemand[name]
+	case Endpoints:
+		return slices.ContainsFunc(c.clustersOf[name], func(cluster string) bool { return !c.onDemand[cluster] })
+	case Routes:
+		return c.routed[name]
+	default:
+		return true
+	}
 }
 
 // change is one name whose resource differs between two sets.
@@ -111,7 +135,7 @@ type change struct {
 // compile validates set and marshals what last did not already hold. Every
 // fault of the set is in the error.
 func compile(set Set, last *compiled) (*compiled, error) {
-	c := &compiled{clustersOf: map[string][]string{}}
+	c := &compiled{clustersOf: map[string][]string{}, routed: map[string]bool{}, onDemand: map[string]bool{}}
 	v := newValidator()
 	for i, messages := range set.messages() {
 		t := Type(i)
@@ -134,6 +158,12 @@ func compile(set Set, last *compiled) (*compiled, error) {
 		}
 	}
 	v.closure(c, set.Static)
+	for _, name := range set.OnDemand {
+		if c.get(Clusters, name) == nil {
+			v.fault("clusters %s: on demand, and not in the set", name)
+		}
+		c.onDemand[name] = true
+	}
 	if err := v.err(); err != nil {
 		return nil, err
 	}
@@ -164,20 +194,17 @@ func compileResource(t Type, name string, m message, last *resource, v *validato
 	}, nil
 }
 
-// link marks the resources Envoy will ask for and indexes endpoints.
+// link indexes who needs what.
 func (c *compiled) link() {
-	for t, all := range c.byName {
-		for name, r := range all {
-			if Type(t) == Clusters || Type(t) == Listeners {
-				r.required = true
-			}
-			for _, ref := range r.refs {
-				if target := c.byName[ref.typ][ref.name]; target != nil {
-					target.required = true
-				}
-				if Type(t) == Clusters && ref.typ == Endpoints {
-					c.clustersOf[ref.name] = append(c.clustersOf[ref.name], name)
-				}
+	for name, r := range c.byName[Clusters] {
+		for _, ref := range r.refs {
+			c.clustersOf[ref.name] = append(c.clustersOf[ref.name], name)
+		}
+	}
+	for _, r := range c.byName[Listeners] {
+		for _, ref := range r.refs {
+			if ref.typ == Routes {
+				c.routed[ref.name] = true
 			}
 		}
 	}
@@ -191,6 +218,9 @@ func (c *compiled) hash() {
 	for t, all := range c.byName {
 		c.versions[t] = versionOfAll(all)
 		fmt.Fprintf(whole, "%s\x00", c.versions[t])
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.onDemand)) {
+		fmt.Fprintf(whole, "%s\x00", name)
 	}
 	c.version = hex.EncodeToString(whole.Sum(nil)[:8])
 }
@@ -208,7 +238,7 @@ func diff(from, to *compiled) []change {
 			b = to.byName[t]
 		}
 		for name, r := range b {
-			if old := a[name]; old == nil || old.version != r.version || old.required != r.required {
+			if old := a[name]; old == nil || old.version != r.version || from.required(t, name) != to.required(t, name) {
 				changes = append(changes, change{t, name})
 			}
 		}

@@ -30,6 +30,9 @@ type Config struct {
 	// MaxNames bounds the names one client may subscribe to per type; a
 	// stream that asks for more ends. Default 100 000.
 	MaxNames int
+	// History is how many published sets of a node are kept for Rollback.
+	// They share what they have in common. Default 10.
+	History int
 }
 
 // Server publishes Sets to Envoys. Its methods are safe for concurrent use.
@@ -51,6 +54,7 @@ func New(cfg Config) *Server {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.GateTimeout = cmp.Or(cfg.GateTimeout, 2*time.Second)
 	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
+	cfg.History = cmp.Or(cfg.History, 10)
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
@@ -69,16 +73,17 @@ func (s *Server) Register(g *grpc.Server) {
 // Publish makes set the one that node's Envoy shall run, and returns its
 // version. It never waits for a client. A set that Envoy would refuse as a
 // whole or that is not closed under reference is refused with all its faults,
-// and the last good one stays. Publishing equal content does nothing.
+// and the last good one stays. Publishing equal content does nothing. A node
+// that is pinned (see Rollback) goes on with what it is pinned to.
 func (s *Server) Publish(name string, set Set) (version string, err error) {
 	n := s.published(name)
 	n.publishing.Lock() // compile outside n.mu: streams must not wait for it
 	defer n.publishing.Unlock()
-	c, err := compile(set, n.wanted())
+	c, err := compile(set, n.newest)
 	if err != nil {
 		return "", fmt.Errorf("publish to %s: %w", name, err)
 	}
-	n.publish(c)
+	n.publish(c, time.Now(), s.cfg.History)
 	return c.version, nil
 }
 

@@ -80,7 +80,8 @@ type Status struct {
 	Connected bool
 	Streams   int
 	Since     time.Time // when the stream opened or, if none is left, ended
-	Wanted    string    // the published set's version, "" before the first
+	Wanted    string    // version of the set that is served: the published one, unless pinned; "" before the first
+	Pinned    *Pinned   // nil unless Rollback pinned an earlier set
 	Acked     string    // the last set that was live as a whole
 	Phase     Phase
 	Converged bool // connected, and Acked == Wanted
@@ -115,12 +116,13 @@ func (n *node) status() Status {
 	defer n.mu.Unlock()
 	st := Status{Streams: len(n.streams), Connected: len(n.streams) > 0, Phase: PhaseUnpublished}
 	rep := n.last
-	if newest := n.newest(); newest != nil {
+	if newest := n.latest(); newest != nil {
 		rep = newest.report.Load()
 	}
 	if rep != nil {
 		st.Since, st.Acked, st.Phase, st.Types, st.LastNack = rep.since, rep.acked, rep.phase, rep.types, rep.lastNack
 	}
+	st.Pinned = n.pinned()
 	if n.want != nil {
 		st.Wanted = n.want.version
 		for t := range st.Types {

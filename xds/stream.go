@@ -152,10 +152,14 @@ func (st *stream) sync() {
 
 // target is what the client shall hold under a name now; nil = nothing.
 func (st *stream) target(t Type, name string) *resource {
-	if r := st.want.get(t, name); r != nil || t != Endpoints {
-		return r
+	r := st.want.get(t, name)
+	switch {
+	case r == nil && t == Endpoints:
+		return st.retained[name]
+	case r != nil && t == Clusters && st.want.onDemand[name] && !st.subs[t].explicit(name):
+		return nil
 	}
-	return st.retained[name]
+	return r
 }
 
 // retain keeps endpoints that the wanted set no longer has for as long as the
@@ -163,9 +167,7 @@ func (st *stream) target(t Type, name string) *resource {
 // may just be warming it, which would otherwise never end.
 func (st *stream) retain(last *compiled, name string) {
 	if r := last.get(Endpoints, name); r != nil && st.want.get(Endpoints, name) == nil && st.hasClusterOf(name) {
-		kept := *r
-		kept.required = false // the set does not wait for it
-		st.retained[name] = &kept
+		st.retained[name] = r
 	} else if st.want.get(Endpoints, name) != nil {
 		delete(st.retained, name)
 	}

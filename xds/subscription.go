@@ -74,9 +74,10 @@ func newSubscription() subscription {
 }
 
 func (s *subscription) has(name string) bool {
-	if s.wildcard {
-		return true
-	}
+	return s.wildcard || s.explicit(name)
+}
+
+func (s *subscription) explicit(name string) bool {
 	_, ok := s.names[name]
 	return ok
 }
@@ -87,7 +88,7 @@ func (st *stream) touch(t Type, name string) {
 	sub, target := &st.subs[t], st.target(t, name)
 	it := sub.todo[name]
 	switch {
-	case !sub.has(name) && (target == nil || !target.required):
+	case !sub.has(name) && (target == nil || !st.want.required(t, name)):
 		delete(sub.todo, name)
 	case it != nil && (it.force || it.nonce != ""):
 		// due anyway, or decided when the answer comes
