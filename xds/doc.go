@@ -35,7 +35,8 @@
 // # Refusals
 //
 // A NACKed version is parked: it is not sent again until its content changes,
-// and Envoy goes on running what it had. Resources of the same response that
+// and Envoy goes on running what it had. A listener alone is, from every 5 s to
+// every minute: it may be refused because its port is taken. Resources of the same response that
 // Envoy's words do not name are sent again without it. A route or listener
 // that needs a parked cluster Envoy has no older version of waits with it,
 // and nothing it may still use is removed. The next good version heals.

@@ -24,6 +24,14 @@ type Config struct {
 	// GateTimeout bounds each wait of a make-before-break update for the
 	// client's answer; then the stream goes on. Default 2 s.
 	GateTimeout time.Duration
+	// RetryListener is how long after its refusal a listener is sent again, for
+	// the second time after double that, and at last every twelvefold of it: its
+	// port may have been taken. Default 5 s; negative for never.
+	RetryListener time.Duration
+	// KeepInherited is how long a client keeps, from its first Set on, the
+	// clusters and endpoints that it brought along from an earlier stream (delta
+	// only) and that the Set has not. Default 0.
+	KeepInherited time.Duration
 	// Record sees every message of every stream, in order per stream. It must
 	// neither block nor keep or change the messages. See RecordTo.
 	Record func(Record)
@@ -53,6 +61,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.GateTimeout = cmp.Or(cfg.GateTimeout, 2*time.Second)
+	cfg.RetryListener = cmp.Or(cfg.RetryListener, 5*time.Second)
 	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
 	cfg.History = cmp.Or(cfg.History, 10)
 	if cfg.OnEvent == nil {

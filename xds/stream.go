@@ -33,6 +33,11 @@ type stream struct {
 	nonces     uint64
 	timer      *time.Timer
 	ticking    bool
+	retryTimer *time.Timer // see retry.go
+	retryWait  time.Duration
+	retrying   bool
+	inherited  [numTypes]map[string]*resource
+	disowned   bool   // nothing is inherited any more
 	live       string // version of the last set that was live as a whole
 	types      [numTypes]TypeStatus
 	lastNack   *Nack
@@ -71,9 +76,11 @@ func (st *stream) run(ctx context.Context) error {
 	st.since = time.Now()
 	st.report.Store(&report{since: st.since, phase: PhaseUnpublished})
 	st.log = st.srv.cfg.Log.With("node", first.node, "stream", st.id)
-	st.timer = time.NewTimer(time.Hour)
-	st.timer.Stop()
+	st.timer, st.retryTimer = stopped(), stopped()
 	defer st.timer.Stop()
+	defer st.retryTimer.Stop()
+	inherited := stopped()
+	defer inherited.Stop()
 
 	var streams int
 	st.node, streams = st.srv.join(first.node, st)
@@ -97,7 +104,7 @@ func (st *stream) run(ctx context.Context) error {
 		}
 	}()
 	for {
-		forced := false
+		forced, waited := false, st.want == nil
 		select {
 		case <-ctx.Done():
 			return nil
@@ -115,6 +122,13 @@ func (st *stream) run(ctx context.Context) error {
 		case <-st.timer.C:
 			st.ticking = false
 			forced = true
+		case <-st.retryTimer.C:
+			st.retryNow()
+		case <-inherited.C:
+			st.disown()
+		}
+		if waited && st.want != nil { // from now on the client leaves what it came with
+			inherited.Reset(st.srv.cfg.KeepInherited)
 		}
 		if err := st.flush(forced); err != nil {
 			return err
@@ -154,12 +168,16 @@ func (st *stream) sync() {
 func (st *stream) target(t Type, name string) *resource {
 	r := st.want.get(t, name)
 	switch {
-	case r == nil && t == Endpoints:
-		return st.retained[name]
 	case r != nil && t == Clusters && st.want.onDemand[name] && !st.subs[t].explicit(name):
 		return nil
+	case r != nil:
+		return r
+	case st.inheritedAs(t, name) != nil:
+		return st.inheritedAs(t, name)
+	case t == Endpoints:
+		return st.retained[name]
 	}
-	return r
+	return nil
 }
 
 // retain keeps endpoints that the wanted set no longer has for as long as the

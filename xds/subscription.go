@@ -149,6 +149,7 @@ func (st *stream) handle(r *request) error {
 		for name, version := range r.initial {
 			sub.held[name] = &resource{name: name, version: version}
 		}
+		st.inherit(t, r.initial)
 	}
 	if len(r.subscribe) > 0 {
 		sub.named = true
@@ -300,6 +301,9 @@ func (st *stream) acked(t Type, resp *response) {
 		}
 		st.touch(t, name)
 	}
+	if t == Listeners {
+		st.retryEnded()
+	}
 }
 
 // nacked parks what the client's message names, or everything if it names
@@ -328,6 +332,9 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 		if h := sub.held[name]; h != nil && h.version != uncertain {
 			nack.Running[name] = h.version
 		}
+	}
+	if t == Listeners {
+		st.retryLater()
 	}
 	st.lastNack = nack
 	st.log.Warn("envoy refused resources", "type_url", t.URL(), "resources", nack.Resources,

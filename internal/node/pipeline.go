@@ -213,7 +213,8 @@ func (n *Node) logRun() {
 }
 
 // retirement is how long the cluster of a group that went out of use stays in
-// Envoy: longer than any request is retried, and than most links flap.
+// Envoy: longer than any request is retried, and than most links flap. What went
+// out of use before a restart of the agent, xds keeps (KeepInherited).
 const retirement = 5 * time.Second
 
 type retiredGroup struct {

@@ -265,6 +265,13 @@ func (e *envoy) hosts(table string) (names []string) {
 	return names
 }
 
+// names are the resources of a type that it runs, sorted.
+func (e *envoy) names(typ xds.Type) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Sorted(maps.Keys(e.held[typ]))
+}
+
 // messages is everything it was sent since it started.
 func (e *envoy) messages() []string {
 	e.mu.Lock()

@@ -3,10 +3,13 @@ package featuretests
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // design §4, State file: "sends its Envoy nothing until its LSDB is in sync";
@@ -82,4 +85,47 @@ func (n *network) advertised(id dmsc.NodeID) map[dmsc.NodeID]string {
 		out[l.Neighbor] = n.nodes[l.Neighbor].record(linkstate.Key{Origin: l.Neighbor, Type: linkstate.TypeNode}).Order
 	}
 	return out
+}
+
+// Requests that were sent before the restart are retried by clusters that are
+// out of use after it: they are kept as if the agent had been there.
+func TestWhatWentOutOfUseWhileTheAgentWasAwayIsNotTakenFromItsEnvoyAtOnce(t *testing.T) {
+	n := newNetwork(t, "sg-1 sr-1", "sg-1 sr-2", "sg-2 sr-1", "sg-2 sr-2")
+	n.routed("sg-1", "dmsc/node/sg-2", "sr-1 sr-2")
+	n.settled("sg-1")
+	a := n.nodes["sg-1"]
+	groups := func() (out []string) {
+		for _, name := range a.envoy.names(xds.Clusters) {
+			if strings.HasPrefix(name, "dmsc/group/") {
+				out = append(out, name)
+			}
+		}
+		return out
+	}
+	before := groups()
+	a.stop()
+	for _, end := range [][2]dmsc.NodeID{{"sr-2", "sg-2"}, {"sg-2", "sr-2"}} {
+		e := n.nodes[end[0]].envoy
+		e.set(func() { e.cut["/"+string(end[1])] = true })
+	}
+	n.until("the link of sr-2 to sg-2 is down", func() error {
+		state := n.nodes["sr-2"].adjacency("sg-2")
+		return when(state != "full", "it is %s", state)
+	})
+	a.start()
+	n.routed("sg-1", "dmsc/node/sg-2", "sr-1")
+	n.until("the Envoy of sg-1 has taken it", func() error {
+		s := a.Status().Envoy
+		return when(s.Published != "" && s.Acked == s.Published, "%+v", s)
+	})
+	for _, name := range before {
+		if now := groups(); !slices.Contains(now, name) {
+			t.Errorf("%s is gone at once; there are %v", name, now)
+		}
+	}
+	n.until("it is gone in the end", func() error {
+		now := groups()
+		gone := slices.ContainsFunc(before, func(name string) bool { return !slices.Contains(now, name) })
+		return when(gone, "there are %v as before", now)
+	})
 }
