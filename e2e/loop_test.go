@@ -20,6 +20,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // Two FIBs that point at each other, as the translator makes them of two views
@@ -196,7 +197,7 @@ func (f *fragments) start(s translator.State) {
 	f.t.Helper()
 	r, err := translator.Translate(s)
 	if err == nil {
-		err = r.Validate()
+		err = xds.SetOf(r).Validate()
 	}
 	if err != nil {
 		f.t.Fatal(err)

@@ -5,12 +5,11 @@
 //
 //	r, err := translator.Translate(state)
 //	if err == nil {
-//		err = r.Validate()
+//		_, err = server.Publish(name, xds.SetOf(r)) // validates
 //	}
 //	if err != nil {
-//		return err // keep publishing the last good set
+//		return err // the last good set stays published
 //	}
-//	publish(r.Clusters, r.Endpoints, r.Routes, r.Listeners)
 //
 // A node that translates one state after the other keeps a Translator, which
 // makes the same of each, and anew only what has changed; xds neither validates

@@ -13,6 +13,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // scene is a State as testdata/*.yaml writes it down. A next hop is
@@ -166,7 +167,7 @@ func translate(t *testing.T, s translator.State) translator.Resources {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Validate(); err != nil {
+	if err := xds.SetOf(r).Validate(); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -48,3 +48,23 @@ func (r Resources) inlineRoutes(l *listenerv3.Listener) error {
 		return nil
 	})
 }
+
+// eachManager calls visit with a copy of each HTTP connection manager of a
+// listener and the filter it is packed in.
+func eachManager(l *listenerv3.Listener, visit func(*listenerv3.Filter, *hcmv3.HttpConnectionManager) error) error {
+	for _, chain := range l.FilterChains {
+		for _, filter := range chain.Filters {
+			if filter.Name != managerFilter {
+				continue
+			}
+			m := new(hcmv3.HttpConnectionManager)
+			if err := filter.GetTypedConfig().UnmarshalTo(m); err != nil {
+				return fmt.Errorf("listener %s: %w", l.Name, err)
+			}
+			if err := visit(filter, m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 func TestEqualStatesGiveEqualBytes(t *testing.T) {
@@ -121,52 +122,6 @@ aliases:
 	}
 }
 
-// Validate is the last check before Envoy; each of its rules must be able to fail.
-func TestValidateFindsWhatEnvoyWouldNot(t *testing.T) {
-	for want, harm := range map[string]func(translator.Resources){
-		`route table dmsc/fabric: virtual host dmsc/group/sr-1/once: cluster "dmsc/group/sr-1" does not exist`: func(r translator.Resources) {
-			delete(r.Clusters, "dmsc/group/sr-1")
-			delete(r.Endpoints, "dmsc/group/sr-1")
-		},
-		`route table dmsc/ingress: virtual host dmsc/policy/b/4: cluster "dmsc/neighbour/sr-1" does not exist`: func(r translator.Resources) {
-			delete(r.Clusters, "dmsc/neighbour/sr-1")
-		},
-		`cluster dmsc/demote has no endpoints resource`: func(r translator.Resources) { delete(r.Endpoints, "dmsc/demote") },
-		`endpoints dmsc/demote belong to no cluster`:    func(r translator.Resources) { delete(r.Clusters, "dmsc/demote") },
-		`listener dmsc/demote: route table "dmsc/fabric" does not exist`: func(r translator.Resources) {
-			delete(r.Routes, "dmsc/fabric")
-		},
-		`route table dmsc/fabric: domain a is in dmsc/function/a and in dmsc/none`: func(r translator.Resources) {
-			hosts := r.Routes["dmsc/fabric"].VirtualHosts
-			hosts[len(hosts)-1].Domains = append(hosts[len(hosts)-1].Domains, "a")
-		},
-		`route table dmsc/fabric: virtual host dmsc/hello occurs twice`: func(r translator.Resources) {
-			r.Routes["dmsc/fabric"].VirtualHosts[1].Name = "dmsc/hello"
-		},
-		"invalid VirtualHost.Domains: value must contain at least 1 item(s)": func(r translator.Resources) {
-			r.Routes["dmsc/fabric"].VirtualHosts[1].Domains = nil
-		},
-		// inside a packed configuration
-		"invalid HttpConnectionManager.StatPrefix: value length must be at least 1 runes": func(r translator.Resources) {
-			packed := r.Listeners["dmsc/probe"].FilterChains[0].Filters[0].GetTypedConfig()
-			m := new(hcmv3.HttpConnectionManager)
-			if err := packed.UnmarshalTo(m); err != nil {
-				t.Fatal(err)
-			}
-			m.StatPrefix = ""
-			if err := packed.MarshalFrom(m); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		r := translate(t, readScene(t, "testdata/figure2-sg-1.yaml"))
-		harm(r)
-		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v\nwant %s", err, want)
-		}
-	}
-}
-
 // Whatever the state, the resources are valid, no two clusters share a name,
 // and a name reaches the virtual host of its longest prefix.
 func TestRandomStatesTranslateToValidResources(t *testing.T) {
@@ -179,7 +134,7 @@ func TestRandomStatesTranslateToValidResources(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Validate(); err != nil {
+		if err := xds.SetOf(r).Validate(); err != nil {
 			t.Fatal(err)
 		}
 		again, err := translator.Translate(s)
@@ -271,6 +226,9 @@ func checkNames(t *testing.T, s translator.State, r translator.Resources) {
 	}
 	got := make(map[string]int)
 	for name := range r.Clusters {
+		if r.Endpoints[name] == nil || len(r.Endpoints) != len(r.Clusters) {
+			t.Fatalf("cluster %s: clusters and endpoints are not one to one", name)
+		}
 		if strings.Contains(name, ".") {
 			t.Errorf("cluster name %q has a dot", name)
 		}

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 	"github.com/dmsc-mesh/dmsc/xds/xdstest"
@@ -348,5 +350,14 @@ func TestAClusterThatCanNeverWarmIsTakenBackAtOnce(t *testing.T) {
 	c.ExpectAck(xds.Endpoints, "+c")
 	if e := f.event(xds.Acked); e.Version != version {
 		t.Errorf("acked %s, want %s", e.Version, version)
+	}
+}
+
+// The generated checks pass by what is packed into an Any.
+func TestAPackedConfigurationOutsideItsConstraintsIsRefused(t *testing.T) {
+	set := simple("a")
+	set.Clusters[0].TypedExtensionProtocolOptions = map[string]*anypb.Any{"x": pack(&corev3.SocketAddress{})}
+	if err := set.Validate(); err == nil || !strings.Contains(err.Error(), "clusters a: invalid SocketAddress.Address") {
+		t.Errorf("got %v", err)
 	}
 }

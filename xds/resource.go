@@ -8,9 +8,7 @@ import (
 	"slices"
 	"weak"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -49,27 +47,6 @@ func typeOf(url string) (Type, bool) {
 	return Type(i), i >= 0
 }
 
-// Set is everything one node's Envoy shall run. The messages belong to the
-// server once published: they must not be changed afterwards. A message that
-// did not change since the last Publish is best passed by the same pointer; it
-// is then neither marshalled nor validated again. The server keeps the bytes,
-// and no message alive.
-//
-// The version of a resource is the hash of its bytes. Messages packed into an
-// Any must therefore be marshalled deterministically by whoever packs them.
-type Set struct {
-	Clusters  []*clusterv3.Cluster
-	Endpoints []*endpointv3.ClusterLoadAssignment
-	Routes    []*routev3.RouteConfiguration
-	Listeners []*listenerv3.Listener
-	// Static names clusters of Envoy's bootstrap that routes may refer to.
-	Static []string
-	// OnDemand names those of Clusters that a client gets only by asking for
-	// them by name (ODCDS): its wildcard does not cover them, and no route
-	// waits for one that was not asked for.
-	OnDemand []string
-}
-
 // resource is one named message, compiled: immutable and shared by all
 // streams.
 type resource struct {
@@ -77,7 +54,8 @@ type resource struct {
 	version string // hash of the content
 	message identity
 	wire    *discoveryv3.Resource
-	refs    []ref // what it needs, sorted
+	refs    []ref  // what it needs, sorted
+	hosts   []host // of a route table
 }
 
 // ref names a resource that another one needs.
@@ -172,11 +150,16 @@ func compile(set Set, last *compiled) (*compiled, error) {
 	return c, nil
 }
 
+var deterministic = proto.MarshalOptions{Deterministic: true}
+
 func compileResource(t Type, name string, m message, last *resource, v *validator) (*resource, error) {
 	if last != nil && last.message == m.identity {
-		return &resource{name: name, version: last.version, message: m.identity, wire: last.wire, refs: last.refs}, nil
+		return &resource{name: name, version: last.version, message: m.identity, wire: last.wire, refs: last.refs, hosts: last.hosts}, nil
 	}
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m.Message)
+	if rc, ok := m.Message.(*routev3.RouteConfiguration); ok {
+		return compileTable(name, rc, last, v)
+	}
+	value, err := deterministic.Marshal(m.Message)
 	if err != nil {
 		return nil, err
 	}

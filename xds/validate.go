@@ -12,6 +12,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -40,8 +41,6 @@ func (v *validator) resource(t Type, name string, m proto.Message) []ref {
 		if service, ok := endpointsOf(m); ok {
 			refs[ref{Endpoints, service}] = struct{}{}
 		}
-	case *routev3.RouteConfiguration:
-		v.route(t, name, m, refs)
 	case *listenerv3.Listener:
 		chains := m.GetFilterChains()
 		if d := m.GetDefaultFilterChain(); d != nil {
@@ -53,6 +52,10 @@ func (v *validator) resource(t Type, name string, m proto.Message) []ref {
 			}
 		}
 	}
+	return sortedRefs(refs)
+}
+
+func sortedRefs(refs map[ref]struct{}) []ref {
 	list := make([]ref, 0, len(refs))
 	for r := range refs {
 		list = append(list, r)
@@ -66,12 +69,49 @@ func (v *validator) resource(t Type, name string, m proto.Message) []ref {
 	return list
 }
 
+// message applies the generated checks, also to the packed configurations of
+// extensions, which they pass by.
 func (v *validator) message(t Type, name string, m proto.Message) {
-	if m, ok := m.(interface{ ValidateAll() error }); ok {
-		if err := m.ValidateAll(); err != nil {
-			v.fault("%s %s: %w", t, name, err)
-		}
+	if err := validateDeep(m); err != nil {
+		v.fault("%s %s: %w", t, name, err)
 	}
+}
+
+func validateDeep(m proto.Message) error {
+	var err error
+	if m, ok := m.(interface{ ValidateAll() error }); ok {
+		err = m.ValidateAll()
+	}
+	return errors.Join(err, validatePacked(m.ProtoReflect()))
+}
+
+func validatePacked(m protoreflect.Message) error {
+	if packed, ok := m.Interface().(*anypb.Any); ok {
+		inner, err := packed.UnmarshalNew()
+		if err != nil {
+			return err
+		}
+		return validateDeep(inner)
+	}
+	var errs []error
+	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case field.IsMap() && field.MapValue().Message() != nil:
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				errs = append(errs, validatePacked(v.Message()))
+				return true
+			})
+		case field.IsMap() || field.Message() == nil:
+		case field.IsList():
+			for i := range v.List().Len() {
+				errs = append(errs, validatePacked(v.List().Get(i).Message()))
+			}
+		default:
+			errs = append(errs, validatePacked(v.Message()))
+		}
+		return true
+	})
+	return errors.Join(errs...)
 }
 
 // endpointsOf is the name under which a cluster asks for its endpoints.
@@ -94,12 +134,15 @@ func (v *validator) filter(t Type, name string, config *anypb.Any, refs map[ref]
 			v.fault("%s %s: %w", t, name, err)
 			return
 		}
-		v.message(t, name, hcm)
 		if rds := hcm.GetRds(); rds != nil {
 			refs[ref{Routes, rds.GetRouteConfigName()}] = struct{}{}
 		}
 		if inline := hcm.GetRouteConfig(); inline != nil {
-			v.route(t, name, inline, refs)
+			for _, vh := range inline.GetVirtualHosts() {
+				v.host(t, name, vh, refs)
+			}
+			v.unique(t, name, inline, inline.GetVirtualHosts())
+			v.mirrors(inline.GetRequestMirrorPolicies(), refs)
 		}
 	case config.MessageIs((*tcpproxyv3.TcpProxy)(nil)):
 		tcp := &tcpproxyv3.TcpProxy{}
@@ -107,7 +150,6 @@ func (v *validator) filter(t Type, name string, config *anypb.Any, refs map[ref]
 			v.fault("%s %s: %w", t, name, err)
 			return
 		}
-		v.message(t, name, tcp)
 		if c := tcp.GetCluster(); c != "" {
 			refs[ref{Clusters, c}] = struct{}{}
 		}
@@ -115,40 +157,6 @@ func (v *validator) filter(t Type, name string, config *anypb.Any, refs map[ref]
 			refs[ref{Clusters, w.GetName()}] = struct{}{}
 		}
 	}
-}
-
-// route checks what Envoy refuses but ValidateAll does not see: a virtual host
-// name or a domain that appears twice.
-func (v *validator) route(t Type, name string, rc *routev3.RouteConfiguration, refs map[ref]struct{}) {
-	hosts, domains := map[string]bool{}, map[string]string{}
-	for _, vh := range rc.GetVirtualHosts() {
-		if hosts[vh.GetName()] {
-			v.fault("%s %s: virtual host %s: defined twice", t, name, vh.GetName())
-		}
-		hosts[vh.GetName()] = true
-		for _, d := range vh.GetDomains() {
-			d = strings.ToLower(d)
-			if first, taken := domains[d]; taken {
-				v.fault("%s %s: domain %q is in the virtual hosts %s and %s", t, name, d, first, vh.GetName())
-				continue
-			}
-			domains[d] = vh.GetName()
-		}
-		v.mirrors(vh.GetRequestMirrorPolicies(), refs)
-		for _, r := range vh.GetRoutes() {
-			action := r.GetRoute()
-			if c := action.GetCluster(); c != "" {
-				refs[ref{Clusters, c}] = struct{}{}
-			}
-			for _, w := range action.GetWeightedClusters().GetClusters() {
-				if w.GetName() != "" {
-					refs[ref{Clusters, w.GetName()}] = struct{}{}
-				}
-			}
-			v.mirrors(action.GetRequestMirrorPolicies(), refs)
-		}
-	}
-	v.mirrors(rc.GetRequestMirrorPolicies(), refs)
 }
 
 func (*validator) mirrors(policies []*routev3.RouteAction_RequestMirrorPolicy, refs map[ref]struct{}) {

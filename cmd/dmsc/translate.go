@@ -15,6 +15,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 func translateCommand() *cobra.Command {
@@ -38,7 +39,7 @@ func translateCommand() *cobra.Command {
 			state := offlineState(t, view)
 			r, err := translator.Translate(state)
 			if err == nil {
-				err = r.Validate()
+				err = xds.SetOf(r).Validate()
 			}
 			if err != nil {
 				return exit(exitUsage, fmt.Errorf("translate %s: %w", node, err))

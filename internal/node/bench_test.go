@@ -47,7 +47,7 @@ func BenchmarkPublication(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := srv.Publish("r1", xdsSet(r)); err != nil {
+		if _, err := srv.Publish("r1", xds.SetOf(r)); err != nil {
 			b.Fatal(err)
 		}
 		i++

@@ -14,6 +14,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // loopState is what the loop remembers between two turns, beside the parts
@@ -332,7 +333,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	})
 	translated := time.Now()
 	if err == nil {
-		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xdsSet(set))
+		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
 	}
 	if run := n.loop.run; run != nil {
 		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil

@@ -114,21 +114,3 @@ func (n *Node) aliases() []translator.Alias {
 	}
 	return out
 }
-
-// xdsSet is what the translator made, as the ADS server takes it.
-func xdsSet(r translator.Resources) xds.Set {
-	var s xds.Set
-	for _, c := range r.Clusters {
-		s.Clusters = append(s.Clusters, c)
-	}
-	for _, e := range r.Endpoints {
-		s.Endpoints = append(s.Endpoints, e)
-	}
-	for _, t := range r.Routes {
-		s.Routes = append(s.Routes, t)
-	}
-	for _, l := range r.Listeners {
-		s.Listeners = append(s.Listeners, l)
-	}
-	return s
-}
