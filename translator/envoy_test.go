@@ -29,10 +29,13 @@ import (
 //	pod <name> [forge]         an HTTP server at {name}; forge: answers with dmsc-* headers
 //	tcp <name>                 a TCP server at {name}
 //	envoy                      starts the node of the scene below; {name} is an address
-//	get <node> [host=h] [times=n]
+//	get <node> [host=h] [path=/p] [times=n]
 //	                           a request to the node's ingress, with the headers
 //	                           below; repeated: the different answers, sorted
-//	connect <node>             a CONNECT with the headers below, then a line of text
+//	raw <node>                 the lines below, as they are, to the node's ingress
+//	websocket <node> [host=h] [path=/p]
+//	                           an upgrade with the headers below, then a line of text
+//	connect <node> [to=h:p]    a CONNECT with the headers below, then a line of text
 //	probe <node> path=/p       what the agent asks
 //	fabric <node>              a request to the node's fabric listener
 //
@@ -89,13 +92,14 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		n.start(t, n.expand(d.Input))
 		return ""
 	case "get":
-		var host string
+		host, path := "", "/"
 		d.MaybeScanArgs(t, "host", &host)
+		d.MaybeScanArgs(t, "path", &path)
 		times := 1
 		d.MaybeScanArgs(t, "times", &times)
 		var answers []string
 		for range times {
-			answers = append(answers, n.get(t, n.states[name].Addrs.Ingress, "/", host, d.Input))
+			answers = append(answers, n.get(t, n.states[name].Addrs.Ingress, path, host, d.Input))
 		}
 		slices.Sort(answers)
 		return strings.Join(slices.Compact(answers), "")
@@ -106,7 +110,16 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		d.ScanArgs(t, "path", &path)
 		return n.get(t, n.states[name].Addrs.Probe, path, "", "")
 	case "connect":
-		return n.connect(t, n.states[name].Addrs.Ingress, d.Input)
+		to := "db.example:5432"
+		d.MaybeScanArgs(t, "to", &to)
+		return n.exchange(t, n.states[name].Addrs.Ingress, "CONNECT "+to+" HTTP/1.1\nHost: "+to+"\n"+d.Input)
+	case "websocket":
+		host, path := "ws.example", "/"
+		d.MaybeScanArgs(t, "host", &host)
+		d.MaybeScanArgs(t, "path", &path)
+		return n.exchange(t, n.states[name].Addrs.Ingress, "GET "+path+" HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\n"+d.Input)
+	case "raw":
+		return n.exchange(t, n.states[name].Addrs.Ingress, d.Input)
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return ""
@@ -138,7 +151,15 @@ func (n *network) pod(t *testing.T, name string, forge bool) {
 				w.Header().Set(header, "forged")
 			}
 		}
-		fmt.Fprintf(w, "%s:%s", name, ours(r.Header))
+		if r.Header.Get("Upgrade") == "websocket" {
+			upgrade(w, name+":"+ours(r.Header))
+			return
+		}
+		path := ""
+		if r.RequestURI != "/" {
+			path = " " + r.RequestURI
+		}
+		fmt.Fprintf(w, "%s:%s%s", name, path, ours(r.Header))
 	}
 	server := &http.Server{Handler: http.HandlerFunc(handler)}
 	l, err := net.Listen("tcp", n.address(name))
@@ -148,6 +169,19 @@ func (n *network) pod(t *testing.T, name string, forge bool) {
 	done := make(chan struct{})
 	go func() { defer close(done); server.Serve(l) }()
 	t.Cleanup(func() { server.Close(); <-done })
+}
+
+// upgrade answers one line of a WebSocket's stream with text and the line.
+func upgrade(w http.ResponseWriter, text string) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if line, err := rw.ReadString('\n'); err == nil {
+		fmt.Fprintf(c, "%s %s", text, line)
+	}
 }
 
 // tcp answers each line with its name and the line.
@@ -261,27 +295,39 @@ var (
 	resetReason  = regexp.MustCompile(`reset reason: .*`) // its words differ between versions
 )
 
-func (n *network) connect(t *testing.T, addr, headers string) string {
+// exchange sends the head of a request as it is. If what comes back opens a
+// stream of bytes, it sends a line of text and adds the answer.
+func (n *network) exchange(t *testing.T, addr, head string) string {
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprintf(c, "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n%s\r\n", strings.ReplaceAll(headers+"\n", "\n", "\r\n"))
+	head = strings.Trim(head, "\n")
+	fmt.Fprint(c, strings.ReplaceAll(head, "\n", "\r\n")+"\r\n\r\n")
+	method, _, _ := strings.Cut(head, " ")
 	r := bufio.NewReader(c)
-	response, err := http.ReadResponse(r, &http.Request{Method: "CONNECT"})
+	response, err := http.ReadResponse(r, &http.Request{Method: method})
 	if err != nil {
 		return err.Error()
 	}
+	defer response.Body.Close()
 	text := fmt.Sprintf("%d%s\n", response.StatusCode, ours(response.Header))
-	if response.StatusCode == http.StatusOK {
+	if response.StatusCode == http.StatusSwitchingProtocols || method == "CONNECT" && response.StatusCode == http.StatusOK {
 		fmt.Fprintln(c, "ping")
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return err.Error()
 		}
-		text += line
+		return text + line
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	if said := strings.TrimSpace(string(body)); said != "" {
+		text += said + "\n"
 	}
 	return text
 }

@@ -1,31 +1,15 @@
 package translator
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// Validate reports whether the alias has a host that can stand in a route
-// table: 1 to 253 of a-z 0-9 . _ -, in any case, without a port.
-func (a Alias) Validate() error {
-	ok := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_'
-	}
-	host := strings.ToLower(a.Host)
-	if host == "" || len(host) > 253 || strings.ContainsFunc(host, func(r rune) bool { return !ok(r) }) {
-		return fmt.Errorf("alias of %s: %q is not a host name (a-z 0-9 . _ -, no port)", a.Prefix, a.Host)
-	}
-	return nil
-}
-
-// ingressTable routes what pods send: by service prefix, or by host through an
-// alias. It has no via guard, because the border has removed every dmsc-via.
+// ingressTable routes what pods send: by service prefix, or by host and path
+// (alias.go). It has no via guard, because the border has removed every dmsc-via.
 func (b *builder) ingressTable() *routev3.RouteConfiguration {
 	var hosts []*routev3.VirtualHost
 	var grouped []*rib.Entry
@@ -40,19 +24,11 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 			grouped = append(grouped, e)
 		}
 	}
-	byHost := func(x, y Alias) int { return strings.Compare(x.Host, y.Host) }
-	for _, a := range slices.SortedFunc(slices.Values(b.Aliases), byHost) {
-		hosts = append(hosts, b.alias(a))
-	}
+	hosts = append(hosts, b.byHost()...)
 	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
 		return []*routev3.Route{c.forward(GroupCluster(g))}, ingressRetry(c, !g.ECMP())
 	})...)
 	hosts = append(hosts,
-		&routev3.VirtualHost{
-			Name:    "dmsc/no-prefix",
-			Domains: []string{hostPrefix + "*"},
-			Routes:  bothWays(b.noPrefix),
-		},
 		&routev3.VirtualHost{
 			Name:    "dmsc/none",
 			Domains: []string{"*"},
@@ -86,19 +62,6 @@ func (b *builder) enter(name string, e *rib.Entry) *routev3.VirtualHost {
 	return host
 }
 
-// alias lets requests for a host enter as its prefix.
-func (b *builder) alias(a Alias) *routev3.VirtualHost {
-	host := &routev3.VirtualHost{Routes: bothWays(b.noRoute)}
-	if e := b.lookup(a.Prefix); e != nil {
-		host = b.enter("", e)
-		host.RequestHeadersToAdd = []*corev3.HeaderValueOption{setHeader(headerPrefix, a.Prefix.String())}
-	}
-	key := strings.ToLower(a.Host)
-	host.Name = "dmsc/alias/" + escape(key)
-	host.Domains = []string{hostPrefix + key, hostPrefix + key + ":*"}
-	return host
-}
-
 // lookup finds the entry that Envoy's host table would choose for p: the
 // longest announced prefix that covers it, or the function of that very name.
 func (b *builder) lookup(p dmsc.ServicePrefix) *rib.Entry {
@@ -110,10 +73,6 @@ func (b *builder) lookup(p dmsc.ServicePrefix) *rib.Entry {
 		}
 	}
 	return best
-}
-
-func (b *builder) noPrefix(c class) *routev3.Route {
-	return b.refuse(c, 404, codeNoPrefix, "no service prefix and no alias for this host")
 }
 
 // bothWays makes a route for ordinary requests and for CONNECT.

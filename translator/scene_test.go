@@ -53,7 +53,11 @@ type scene struct {
 			Weight   uint32
 		}
 	}
-	Aliases []struct{ Host, Prefix string }
+	Aliases []struct {
+		Host, Path, Prefix string
+		Strip              bool
+		From               string // pods (default), outside, both
+	}
 }
 
 func readScene(t *testing.T, file string) translator.State {
@@ -118,7 +122,11 @@ func parseScene(t *testing.T, text string) translator.State {
 		s.Steering = append(s.Steering, steering)
 	}
 	for _, a := range in.Aliases {
-		s.Aliases = append(s.Aliases, translator.Alias{Host: a.Host, Prefix: dmsc.MustParsePrefix(a.Prefix)})
+		from, ok := map[string]translator.Side{"": translator.Pods, "pods": translator.Pods, "outside": translator.Outside, "both": translator.Pods | translator.Outside}[a.From]
+		if !ok {
+			t.Fatalf("alias from %q", a.From)
+		}
+		s.Aliases = append(s.Aliases, translator.Alias{Host: a.Host, Path: a.Path, Prefix: dmsc.MustParsePrefix(a.Prefix), StripPath: a.Strip, From: from})
 	}
 	return s
 }

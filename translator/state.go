@@ -22,7 +22,7 @@ type State struct {
 	Services []Service
 	// Steering holds the ingress overlay of the SCSC, sorted by Prefix.
 	Steering []Steering
-	// Aliases map hosts to prefixes at the ingress.
+	// Aliases let requests without a service prefix enter as one.
 	Aliases []Alias
 }
 
@@ -68,10 +68,4 @@ type WeightedPath struct {
 	Nodes    []dmsc.NodeID // this node first, the egress last; 2..16
 	Instance dmsc.ServicePrefix
 	Weight   uint32 // of 100
-}
-
-// Alias makes requests for a host enter as a prefix.
-type Alias struct {
-	Host   string
-	Prefix dmsc.ServicePrefix
 }

@@ -347,7 +347,7 @@ func randomState(r *rand.Rand) translator.State {
 			}})
 		}
 		if r.IntN(4) == 0 {
-			s.Aliases = append(s.Aliases, translator.Alias{Host: fmt.Sprintf("h%d.example", len(s.Aliases)), Prefix: e.Prefix})
+			s.Aliases = append(s.Aliases, translator.Alias{Host: fmt.Sprintf("h%d.example", len(s.Aliases)), Prefix: e.Prefix, From: translator.Pods})
 		}
 		entries = append(entries, e)
 	}

@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
@@ -15,7 +17,7 @@ import (
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE…",
-		Short: "Check topology, grants and policy files, or folders of them, as the programs would read them",
+		Short: "Check topology, grants, policy and border files, or folders of them, as the programs would read them",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var faults []error
@@ -51,7 +53,7 @@ func checkPath(path string) (found, error) {
 		return found{}, &manifest.Error{File: path, Code: manifest.CodeMissing, Msg: "there is no document"}
 	}
 	for _, d := range docs[1:] {
-		if d.Kind != docs[0].Kind {
+		if d.Kind != docs[0].Kind && !(slices.Contains(border.Kinds, d.Kind) && slices.Contains(border.Kinds, docs[0].Kind)) {
 			return found{}, d.Errorf("$.kind", manifest.CodeKind, "%s stands beside %s; give each kind a file of its own", d.Kind, docs[0].Kind)
 		}
 	}
@@ -69,5 +71,9 @@ func checkPath(path string) (found, error) {
 		set, err := policy.Load(path)
 		return found{what: fmt.Sprintf("policies %d", len(set.Rules)), warnings: set.Warnings}, err
 	}
-	return found{}, docs[0].Errorf("$.kind", manifest.CodeKind, "%s is read by no program of this version; Topology, PrefixGrants and QoSPolicy are", docs[0].Kind)
+	if slices.Contains(border.Kinds, docs[0].Kind) {
+		set, err := border.Load(path)
+		return found{what: fmt.Sprintf("host aliases %d", len(set.Aliases))}, err
+	}
+	return found{}, docs[0].Errorf("$.kind", manifest.CodeKind, "%s is read by no program of this version", docs[0].Kind)
 }

@@ -43,6 +43,7 @@ var may = map[string][]string{
 	"spa":                     {".", "internal/manifest", "internal/watch", "api/dmsc/v1"},
 	"scsc/policy":             {".", "internal/manifest"},
 	"scsc":                    {".", "linkstate", "linkstate/spf", "linkstate/rib", "scsc/policy", "internal/manifest", "internal/watch", "api/dmsc/v1"},
+	"internal/border":         {".", "internal/manifest", "translator"},
 	"internal/measure":        {".", "linkstate", "translator"},
 	"internal/admin":          {"."},
 	"internal/envoybin":       {},
@@ -55,7 +56,7 @@ var may = map[string][]string{
 var wiring = []string{"internal/node", "internal/lab", "internal/toy", "internal/demo", "internal/bench", "internal/cli", "internal/sim", "client", "cmd/dmsc", "e2e"}
 
 // pure packages take the time as an argument and do nothing themselves.
-var pure = []string{".", "linkstate", "linkstate/spf", "linkstate/rib", "translator", "scsc/policy"}
+var pure = []string{".", "linkstate", "linkstate/spf", "linkstate/rib", "translator", "scsc/policy", "internal/border"}
 
 // impure are the standard packages that pure ones do without, with the reason.
 var impure = map[string]string{

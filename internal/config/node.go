@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -29,8 +28,10 @@ type Node struct {
 	// SPA and SCSC are where they answer. No SPA: every prefix waits.
 	SPA, SCSC Centres
 	// Lease of announcements that ask for none.
-	Lease   time.Duration
-	Aliases []Alias
+	Lease time.Duration
+	// Documents is a file or folder of HostAlias and ExternalService documents,
+	// which is read again when it changes; "" = none.
+	Documents string
 	// RecordXDS is a file that every message between agent and Envoy is appended
 	// to, one JSON object per line; "" = none. For finding out what happened.
 	RecordXDS string
@@ -70,12 +71,6 @@ type Link struct {
 	Tags   []string
 }
 
-// Alias makes requests for a host enter as a prefix.
-type Alias struct {
-	Host   string
-	Prefix dmsc.ServicePrefix
-}
-
 // nodeKeys is the file.
 type nodeKeys struct {
 	Node      string              `yaml:"node"`
@@ -98,11 +93,11 @@ type nodeKeys struct {
 		Probe   string `yaml:"probe"`
 		Admin   string `yaml:"admin"`
 	} `yaml:"envoy"`
-	Links   []linkKeys        `yaml:"links"`
-	SPA     addressKeys       `yaml:"spa"`
-	SCSC    addressKeys       `yaml:"scsc"`
-	Lease   manifest.Duration `yaml:"lease"`
-	Aliases []aliasKeys       `yaml:"aliases"`
+	Links     []linkKeys        `yaml:"links"`
+	SPA       addressKeys       `yaml:"spa"`
+	SCSC      addressKeys       `yaml:"scsc"`
+	Lease     manifest.Duration `yaml:"lease"`
+	Documents string            `yaml:"documents"`
 
 	RecordXDS string `yaml:"record_xds"`
 }
@@ -120,11 +115,6 @@ type linkKeys struct {
 
 type addressKeys struct {
 	Addresses []string `yaml:"addresses"`
-}
-
-type aliasKeys struct {
-	Host   string             `yaml:"host"`
-	Prefix dmsc.ServicePrefix `yaml:"prefix"`
 }
 
 // LoadNode reads the configuration of a node. Path "" is no file; the keys of
@@ -155,7 +145,9 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 	}
 	s.nodeListeners(n, &k)
 	n.Links = s.links(n, k.Links)
-	n.Aliases = s.aliases(k.Aliases)
+	if n.Documents = k.Documents; n.Documents != "" && k.Role == dmsc.RoleSR {
+		s.faultf("documents", manifest.CodeConflict, "an SR has no listener for pods or the outside; remove documents, or make the role SG")
+	}
 	if err := s.err(); err != nil {
 		return nil, err
 	}
@@ -278,30 +270,4 @@ func (s *source) linkFabric(key, given, fabric string) string {
 		s.faultf(key, manifest.CodeAddress, "%s is all interfaces; write the host:port at which this neighbour reaches our Envoy", addr)
 	}
 	return addr
-}
-
-func (s *source) aliases(keys []aliasKeys) []Alias {
-	seen := map[string]bool{}
-	var aliases []Alias
-	for i, k := range keys {
-		at := fmt.Sprintf("aliases[%d]", i)
-		host := strings.ToLower(k.Host)
-		switch {
-		case host == "":
-			s.faultf(at, manifest.CodeMissing, "host is missing")
-		case strings.ContainsAny(host, "/ *,") || strings.Contains(host, ":"):
-			s.faultf(at+".host", manifest.CodeValue, "%q is not a host name; write it without port and path", k.Host)
-		case seen[host]:
-			s.faultf(at+".host", manifest.CodeDuplicate, "host %s is given twice", host)
-		}
-		seen[host] = true
-		switch {
-		case k.Prefix.IsZero():
-			s.faultf(at, manifest.CodeMissing, "prefix is missing")
-		case k.Prefix.Reserved():
-			s.faultf(at+".prefix", manifest.CodePrefix, "%s belongs to the network itself", k.Prefix)
-		}
-		aliases = append(aliases, Alias{Host: host, Prefix: k.Prefix})
-	}
-	return aliases
 }

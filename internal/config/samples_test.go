@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
@@ -67,5 +68,12 @@ func TestSamplePoliciesLoad(t *testing.T) {
 	set, err := policy.Load(filepath.Join(samples, "policies"))
 	if err != nil || len(set.Warnings) > 0 || len(set.Rules) != 2 {
 		t.Errorf("%d rules, warnings %v, error %v", len(set.Rules), set.Warnings, err)
+	}
+}
+
+func TestSampleDocumentsLoad(t *testing.T) {
+	set, err := border.Load(filepath.Join(samples, "documents"))
+	if err != nil || len(set.Aliases) == 0 {
+		t.Errorf("%+v, error %v", set, err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/measure"
 	"github.com/dmsc-mesh/dmsc/internal/serve"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -57,6 +58,7 @@ type Node struct {
 	recording *os.File // of the xDS streams, nil without
 	peers     *peering.Peers
 	envoy     *xds.Server
+	documents *watch.Watcher // nil without a folder
 	prober    *measure.Prober
 	detector  *measure.Detector
 	spa       *spa.Client
@@ -93,6 +95,9 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	}()
 	if err := n.check(); err != nil {
 		return nil, err
+	}
+	if err := n.loadDocuments(); err != nil {
+		return nil, fmt.Errorf("documents: %w", err)
 	}
 	for _, l := range []struct {
 		what, addr string
@@ -207,6 +212,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.countTraffic(ctx) })
 	g.Go(func() error { return giveBack(ctx, n.published, trim) })
 	g.Go(func() error { return n.spa.Run(ctx) })
+	if n.documents != nil {
+		g.Go(func() error { return n.watchDocuments(ctx) })
+	}
 	if n.scsc != nil {
 		g.Go(func() error { return n.scsc.Run(ctx) })
 	}

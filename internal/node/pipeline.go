@@ -42,6 +42,7 @@ type loopState struct {
 	acked                     string       // version
 	unpublished               bool         // Envoy runs the last good set, not what follows from the state of now
 	publishAt                 time.Time    // give Envoy what there is, synced or not
+	documents                 documents
 
 	pending  linkstate.Change // changes that wait for their computation
 	touched  []linkstate.Key  // and the records they are in
@@ -308,6 +309,10 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 			n.detector.SetTargets(o.targets)
 		}
 	}
+	if d := &n.loop.documents; d.inForce != d.handed {
+		d.handed = d.inForce
+		changed = true
+	}
 	if !n.loop.begunPublishing {
 		n.loop.publishAt = n.started.Add(publishLimit)
 		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
@@ -322,6 +327,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	}
 	pub := &publication{
 		at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups(), neighbours: neighbours(view), offer: n.loop.offered,
+		documents: n.loop.documents.inForce,
 	}
 	if last := n.loop.publication; last != nil && !n.loop.unpublished && last.sameInput(pub) {
 		return false // a record that no route depends on
@@ -329,7 +335,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	begun := time.Now()
 	set, err := n.translator.Translate(translator.State{
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
-		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering, Aliases: n.aliases(),
+		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering, Aliases: pub.documents.Aliases,
 	})
 	translated := time.Now()
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -47,7 +48,7 @@ func TestWhatChangesNoInputOfTheTranslationIsNotTranslated(t *testing.T) {
 		nb.LinkKey = linkstate.LinkKey{Remote: "sr-1", ID: "0"}
 		return &publication{
 			version: "1", rib: &rib.RIB{}, steering: []translator.Steering{{PolicyID: "p"}}, retired: []*rib.Group{{Name: "g"}},
-			neighbours: []translator.Neighbour{nb}, offer: &offer{},
+			neighbours: []translator.Neighbour{nb}, offer: &offer{}, documents: &border.Set{},
 		}
 	}
 	a := full()
@@ -63,6 +64,7 @@ func TestWhatChangesNoInputOfTheTranslationIsNotTranslated(t *testing.T) {
 		"retired":    func(p *publication) { p.retired = nil },
 		"neighbours": func(p *publication) { p.neighbours = full().neighbours; p.neighbours[0].Up = false },
 		"pods":       func(p *publication) { p.offer = &offer{} },
+		"documents":  func(p *publication) { p.documents = &border.Set{} },
 	} {
 		c := *a
 		change(&c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
@@ -26,11 +27,12 @@ type publication struct {
 
 	neighbours []translator.Neighbour
 	offer      *offer
+	documents  *border.Set
 }
 
 // sameInput reports whether both follow from the same, and hence are the same.
 func (p *publication) sameInput(o *publication) bool {
-	return p.rib == o.rib && p.offer == o.offer && slices.Equal(p.retired, o.retired) &&
+	return p.rib == o.rib && p.offer == o.offer && p.documents == o.documents && slices.Equal(p.retired, o.retired) &&
 		slices.Equal(p.neighbours, o.neighbours) && reflect.DeepEqual(p.steering, o.steering)
 }
 

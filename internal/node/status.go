@@ -6,6 +6,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/admin"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
@@ -24,6 +25,7 @@ type picture struct {
 	dataPlane   bool
 	spaAway     bool
 	acked       string
+	documents   documents
 }
 
 // Summary is what an agent believes, in short: /api/v1/node.
@@ -40,6 +42,8 @@ type Summary struct {
 	Envoy     EnvoyStatus `json:"envoy"`
 	Drain     DrainStatus `json:"drain"`
 	SPAAway   bool        `json:"spa_away"`
+	// Documents is nil at a node without any.
+	Documents *DocumentsStatus `json:"documents,omitempty"`
 }
 
 // Status is all of it, but for the LSDB: /api/v1/status.
@@ -126,7 +130,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	n.picture.Store(&picture{
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
-		policies: n.loop.reported, pods: n.loop.pods,
+		policies: n.loop.reported, pods: n.loop.pods, documents: n.loop.documents,
 	})
 	for _, shown := range n.loop.drainShown {
 		close(shown)
@@ -161,8 +165,9 @@ func (n *Node) Summary() Summary {
 	}
 	p := n.picture.Load()
 	if p == nil {
-		p = &picture{view: &linkstate.View{}}
+		p = &picture{view: &linkstate.View{}, documents: documents{inForce: &border.Set{}}}
 	}
+	s.Documents = n.documentsStatus(p.documents)
 	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
 	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced, Flooding: p.view.Flooding.String()}
 	s.FIBStatus, s.Drain = p.fibStatus(now), p.drain()

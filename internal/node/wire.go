@@ -76,8 +76,7 @@ func (n *Node) links() []linkstate.LinkConfig {
 }
 
 // check finds what a configuration may have and Envoy or the neighbours may not:
-// a name for an address, an alias that would keep the whole FIB back, tags for
-// which nobody would take our NodeLSA.
+// a name for an address, tags for which nobody would take our NodeLSA.
 func (n *Node) check() error {
 	var faults []error
 	check := func(key, addr string) {
@@ -94,23 +93,10 @@ func (n *Node) check() error {
 			faults = append(faults, fmt.Errorf("links[%d].tags: %w", i, err))
 		}
 	}
-	for i, a := range n.aliases() {
-		if err := a.Validate(); err != nil {
-			faults = append(faults, fmt.Errorf("aliases[%d]: %w", i, err))
-		}
-	}
 	return errors.Join(faults...)
 }
 
 func (n *Node) addrs() translator.Addrs {
 	e := n.cfg.Envoy
 	return translator.Addrs{Ingress: e.Ingress, Fabric: e.Fabric, Probe: e.Probe, Admin: e.Admin}
-}
-
-func (n *Node) aliases() []translator.Alias {
-	var out []translator.Alias
-	for _, a := range n.cfg.Aliases {
-		out = append(out, translator.Alias{Host: a.Host, Prefix: a.Prefix})
-	}
-	return out
 }

@@ -1,0 +1,18 @@
+// Package border reads the documents that say what passes the border of the
+// mesh at a gateway (draft §4.2(3)):
+//
+//	HostAlias        requests that know no service prefix enter as one, by host and path
+//	ExternalService  requests of pods leave for a host outside the mesh
+//
+// An agent reads them from the file or folder that its configuration names:
+//
+//	set, err := border.Load("/etc/dmsc/sg-1.d")
+//	if err != nil {
+//		return err // every fault, each with its place; keep the last good set
+//	}
+//	state.Aliases, state.Externals = set.Aliases, set.Externals
+//
+// Documents of a set hold together or not at all: two that claim the same
+// requests are a fault that names both. So the order of files and documents has
+// no influence.
+package border

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/border"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
+)
+
+// documents are what the operator's folder says of the border of the mesh.
+type documents struct {
+	inForce *border.Set // the last good one, never nil
+	handed  *border.Set // as last handed to Envoy
+	refused error       // why the newest ones are not in force
+}
+
+// DocumentsStatus is what is known of the documents of a gateway.
+type DocumentsStatus struct {
+	Path             string `json:"path"`
+	HostAliases      int    `json:"host_aliases"`
+	ExternalServices int    `json:"external_services"`
+	// Refused says why the newest documents are not in force; "" when they are.
+	Refused string `json:"refused"`
+}
+
+// loadDocuments reads the documents for the start. What is wrong with them is
+// said then, before anything runs, as with the rest of the configuration.
+func (n *Node) loadDocuments() error {
+	n.loop.documents.inForce = &border.Set{}
+	if n.cfg.Documents == "" {
+		return nil
+	}
+	n.documents = watch.New(n.cfg.Documents)
+	set, err := border.Load(n.cfg.Documents)
+	if err != nil {
+		return err
+	}
+	n.loop.documents.inForce = &set
+	return nil
+}
+
+// watchDocuments reads them again whenever they change.
+func (n *Node) watchDocuments(ctx context.Context) error {
+	return n.documents.Run(ctx, func() {
+		set, err := border.Load(n.documents.Path())
+		_ = n.post(ctx, documentsRead{&set, err})
+	}, func(err error) {
+		n.log.Warn("changes of the documents may be noticed late", "path", n.documents.Path(), "err", err)
+	})
+}
+
+// documentsRead: the documents have changed, for good or bad.
+type documentsRead struct {
+	set *border.Set
+	err error
+}
+
+func (e documentsRead) apply(n *Node, now time.Time) {
+	d := &n.loop.documents
+	if d.refused = e.err; e.err != nil {
+		n.metrics.alarm("documents_refused")
+		n.log.Error("documents are refused; the last good ones stay in force", "path", n.cfg.Documents, "err", e.err)
+		return
+	}
+	d.inForce = e.set
+	n.log.Info("documents are in force", "path", n.cfg.Documents, "host_aliases", len(e.set.Aliases))
+}
+
+func (n *Node) documentsStatus(d documents) *DocumentsStatus {
+	if n.cfg.Documents == "" {
+		return nil
+	}
+	s := &DocumentsStatus{Path: n.cfg.Documents, HostAliases: len(d.inForce.Aliases)}
+	if d.refused != nil {
+		s.Refused = d.refused.Error()
+	}
+	return s
+}

@@ -1,0 +1,69 @@
+package featuretests
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// An operator edits the documents of a running gateway, makes a mistake, and
+// mends it.
+func TestDocumentsComeIntoForceWhenTheyChangeAndABadOneChangesNothing(t *testing.T) {
+	n := prepare(t, line1, line2)
+	dir := filepath.Join(n.dir, "documents")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, file), []byte("apiVersion: dmsc.io/v1alpha1\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("orders.yaml", "kind: HostAlias\nmetadata: {name: orders}\nspec: {hosts: [orders.example], prefix: a/1}\n")
+	sg1 := n.nodes["sg-1"]
+	sg1.cfg.Documents = dir
+	n.start()
+	n.pod("pod-2", "sg-2", service("a/1"))
+	n.routed("sg-1", "a/1", "sr-1")
+	has := func(host string) func() error {
+		return func() error {
+			hosts := sg1.envoy.hosts("dmsc/ingress")
+			return when(slices.Contains(hosts, host), "the ingress has %v", hosts)
+		}
+	}
+	n.until("the alias of the start is at Envoy", has("dmsc/alias/orders!example"))
+
+	write("shop.yaml", "kind: HostAlias\nmetadata: {name: shop}\nspec: {hosts: [shop.example], path: /cart, prefix: a/1}\n")
+	n.until("the second alias is at Envoy", has("dmsc/alias/shop!example"))
+	if s := sg1.Status().Documents; s == nil || s.HostAliases != 2 || s.Refused != "" {
+		t.Errorf("status %+v", s)
+	}
+
+	// The good file beside the bad one does not come into force either.
+	write("bad.yaml", "kind: HostAlias\nmetadata: {name: bad}\nspec: {hosts: [orders.example], prefix: b/1}\n")
+	write("more.yaml", "kind: HostAlias\nmetadata: {name: more}\nspec: {hosts: [more.example], prefix: a/1}\n")
+	n.until("the conflict is told", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "DMSC303") && strings.Contains(s.Refused, "orders.yaml:4:16"), "refused is %q", s.Refused)
+	})
+	if m := sg1.metrics(); !strings.Contains(m, `dmsc_alarms_total{code="documents_refused"}`) {
+		t.Error("no alarm is counted")
+	}
+	if err := has("dmsc/alias/shop!example")(); err != nil {
+		t.Error(err)
+	}
+	if has("dmsc/alias/more!example")() == nil || !sg1.Status().Ready {
+		t.Error("a bad file has changed what runs")
+	}
+
+	if err := os.Remove(filepath.Join(dir, "bad.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	n.until("the rest is at Envoy", has("dmsc/alias/more!example"))
+	if s := sg1.Status().Documents; s.Refused != "" || s.HostAliases != 3 {
+		t.Errorf("status %+v", s)
+	}
+}
