@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -13,14 +14,14 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bench convergence|sync",
+		Use:   "bench convergence|sync|xds|fib|failover",
 		Short: "Measure real processes on this machine",
 		Args:  oneOf,
 		RunE: func(*cobra.Command, []string) error {
-			return exit(exitUsage, errors.New("say what to measure: convergence or sync"))
+			return exit(exitUsage, errors.New("say what to measure: convergence, sync, xds, fib or failover"))
 		},
 	}
-	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand())
+	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchStageCommand())
 	return cmd
 }
 
@@ -34,7 +35,7 @@ func benchConvergenceCommand() *cobra.Command {
 			"a target that is missed is marked and no failure.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.run(cmd, func() (*bench.Result, error) { return bench.Convergence(cmd.Context(), f.Options) })
+			return f.run(cmd, func() (table, error) { return bench.Convergence(cmd.Context(), f.Options) })
 		},
 	}
 	f.add(cmd, 10, "how many networks are started, in each of which every fault is made once")
@@ -55,13 +56,62 @@ func benchSyncCommand() *cobra.Command {
 			if o.Nodes < 1 || o.Nodes > 99_999 || o.PrefixesPerNode < 0 {
 				return exit(exitUsage, errors.New("--nodes is from 1 to 99999, and --prefixes-per-node not negative"))
 			}
-			return f.run(cmd, func() (*bench.Result, error) { o.Options = f.Options; return bench.Sync(cmd.Context(), o) })
+			return f.run(cmd, func() (table, error) { o.Options = f.Options; return bench.Sync(cmd.Context(), o) })
 		},
 	}
 	f.add(cmd, 1, "how often")
 	cmd.Flags().IntVar(&o.Nodes, "nodes", 10_000, "nodes in the database")
 	cmd.Flags().IntVar(&o.PrefixesPerNode, "prefixes-per-node", 10, "prefixes of each")
 	return cmd
+}
+
+func benchXDSCommand() *cobra.Command {
+	var f benchFlags
+	var o bench.XDSOptions
+	cmd := &cobra.Command{
+		Use:   "xds",
+		Short: "Compare the xDS server with go-control-plane's caches: one change to a thousand Envoys",
+		Long: "Run the same scripted clients against our server and against SnapshotCache and LinearCache of go-control-plane,\n" +
+			"each in turn: one cluster of many changes, a next hop, a prefix of a large FIB, the server restarts, and a client\n" +
+			"refuses a cluster. A target that is missed is marked and no failure.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Streams < 1 || o.Streams > 5000 || o.Clusters < 1 || o.Clusters > 100_000 {
+				return exit(exitUsage, errors.New("--streams is from 1 to 5000, and --clusters from 1 to 100000"))
+			}
+			if err := gridPrefixes(o.Prefixes); err != nil {
+				return err
+			}
+			return f.run(cmd, func() (table, error) { o.Options = f.Options; return bench.XDS(cmd.Context(), o) })
+		},
+	}
+	f.add(cmd, 1, "how often")
+	cmd.Flags().IntVar(&o.Streams, "streams", 1000, "clients, each with a stream of its own")
+	cmd.Flags().IntVar(&o.Clusters, "clusters", 1000, "clusters that all of them have")
+	cmd.Flags().IntVar(&o.Prefixes, "prefixes", 10_000, "prefixes of the node whose FIB is served")
+	return cmd
+}
+
+// gridPrefixes checks how many prefixes a hundred nodes shall share.
+func gridPrefixes(n int) error {
+	if n < 100 || n > 100_000 || n%100 != 0 {
+		return exit(exitUsage, fmt.Errorf("--prefixes %d is not a multiple of 100 up to 100000", n))
+	}
+	return nil
+}
+
+// benchStageCommand is the server that bench xds starts for itself.
+func benchStageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "stage JSON", Short: "Be the server that bench xds measures", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return bench.ServeStage(cmd.Context(), args[0]) },
+	}
+}
+
+// table is what a benchmark has measured.
+type table interface {
+	Print(io.Writer) error
+	PrintJSON(io.Writer) error
 }
 
 // benchFlags are what all benchmarks take.
@@ -77,7 +127,7 @@ func (f *benchFlags) add(cmd *cobra.Command, runs int, what string) {
 }
 
 // run prints what was measured, also when the benchmark has failed half-way.
-func (f *benchFlags) run(cmd *cobra.Command, measure func() (*bench.Result, error)) error {
+func (f *benchFlags) run(cmd *cobra.Command, measure func() (table, error)) error {
 	if f.output != "text" && f.output != "json" {
 		return exit(exitUsage, fmt.Errorf("output %q is not one of text, json", f.output))
 	}

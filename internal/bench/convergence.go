@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +35,32 @@ type Options struct {
 	Progress io.Writer // a line per run; nil = none
 }
 
+// each calls f for every run, with a folder of its own.
+func (o Options) each(f func(dir string) error) error {
+	dir := o.Keep
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	for i := range o.Runs {
+		o.say("run %d of %d", i+1, o.Runs)
+		if err := f(filepath.Join(dir, strconv.Itoa(i+1))); err != nil {
+			return fmt.Errorf("run %d of %d: %w", i+1, o.Runs, err)
+		}
+	}
+	return nil
+}
+
+// say tells how far the benchmark is.
+func (o Options) say(format string, args ...any) {
+	if o.Progress != nil {
+		fmt.Fprintf(o.Progress, format+"\n", args...)
+	}
+}
+
 // The limits of what is waited for; a network that needs longer has failed.
 const (
 	startLimit  = 30 * time.Second
@@ -47,23 +75,7 @@ const (
 // result all the same. Nothing is left running.
 func Convergence(ctx context.Context, o Options) (*Result, error) {
 	r := newResult()
-	dir := o.Keep
-	if dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
-			return r, err
-		}
-		defer os.RemoveAll(dir)
-	}
-	for i := range o.Runs {
-		if o.Progress != nil {
-			fmt.Fprintf(o.Progress, "run %d of %d\n", i+1, o.Runs)
-		}
-		if err := run(ctx, o, fmt.Sprintf("%s/%d", dir, i+1), r); err != nil {
-			return r, fmt.Errorf("run %d of %d: %w", i+1, o.Runs, err)
-		}
-	}
-	return r, nil
+	return r, o.each(func(dir string) error { return run(ctx, o, dir, r) })
 }
 
 // run starts a network, makes every fault and ends the network.

@@ -37,27 +37,17 @@ const syncLimit = 60 * time.Second
 // real control stream and are not signed.
 func Sync(ctx context.Context, o SyncOptions) (*Result, error) {
 	r := newResult()
-	dir := o.Keep
-	if dir == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "dmsc-"); err != nil {
-			return r, err
-		}
-		defer os.RemoveAll(dir)
-	}
-	for i := range o.Runs {
+	return r, o.each(func(dir string) error {
 		for _, withEnvoy := range []bool{false, true} {
 			name := map[bool]string{false: "agent", true: "agent and Envoy"}[withEnvoy]
-			if o.Progress != nil {
-				fmt.Fprintf(o.Progress, "run %d of %d: %s\n", i+1, o.Runs, name)
-			}
-			s := &syncing{SyncOptions: o, dir: fmt.Sprintf("%s/%d%t", dir, i+1, withEnvoy), withEnvoy: withEnvoy, name: name, result: r}
+			o.say("%s", name)
+			s := &syncing{SyncOptions: o, dir: fmt.Sprintf("%s-%t", dir, withEnvoy), withEnvoy: withEnvoy, name: name, result: r}
 			if err := s.run(ctx); err != nil {
-				return r, fmt.Errorf("run %d of %d: %s: %w", i+1, o.Runs, name, err)
+				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
-	}
-	return r, nil
+		return nil
+	})
 }
 
 // syncing is one sync.
