@@ -56,6 +56,10 @@ bench-convergence: build envoy ## break eight real nodes RUNS (20) times and cou
 bench-sync: build envoy ## give a fresh node 10k nodes and 100k prefixes; time and memory
 	$(WITH_ENVOY) bin/dmsc bench sync --runs 3
 
+.PHONY: bench-xds
+bench-xds: build ## our xDS server beside go-control-plane's caches: 1,000 Envoys, one change
+	bin/dmsc bench xds
+
 # On a quiet machine: what else runs is in the figures.
 .PHONY: bench-record
 bench-record: build envoy ## write all benchmarks as text to docs/bench/
@@ -64,6 +68,7 @@ bench-record: build envoy ## write all benchmarks as text to docs/bench/
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./translator ./xds ./internal/node | tee docs/bench/publishing.txt
 	$(WITH_ENVOY) bin/dmsc bench convergence --runs $(RUNS) | tee docs/bench/convergence.txt
 	$(WITH_ENVOY) bin/dmsc bench sync --runs 3 | tee docs/bench/sync.txt
+	bin/dmsc bench xds | tee docs/bench/xds.txt
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

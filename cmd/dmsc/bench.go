@@ -14,11 +14,11 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bench convergence|sync|xds|fib|failover",
-		Short: "Measure real processes on this machine",
+		Use:   "bench convergence|sync|xds",
+		Short: "Measure real processes on this machine, and compare",
 		Args:  oneOf,
 		RunE: func(*cobra.Command, []string) error {
-			return exit(exitUsage, errors.New("say what to measure: convergence, sync, xds, fib or failover"))
+			return exit(exitUsage, errors.New("say what to measure: convergence, sync or xds"))
 		},
 	}
 	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchStageCommand())
@@ -66,7 +66,7 @@ func benchSyncCommand() *cobra.Command {
 }
 
 func benchXDSCommand() *cobra.Command {
-	var f benchFlags
+	f := benchFlags{withoutEnvoy: true}
 	var o bench.XDSOptions
 	cmd := &cobra.Command{
 		Use:   "xds",
@@ -117,7 +117,8 @@ type table interface {
 // benchFlags are what all benchmarks take.
 type benchFlags struct {
 	bench.Options
-	output string
+	output       string
+	withoutEnvoy bool // the benchmark needs none
 }
 
 func (f *benchFlags) add(cmd *cobra.Command, runs int, what string) {
@@ -135,8 +136,10 @@ func (f *benchFlags) run(cmd *cobra.Command, measure func() (table, error)) erro
 		return exit(exitUsage, errors.New("--runs is at least 1"))
 	}
 	var err error
-	if f.Envoy, err = envoybin.Find(cmd.Context()); err != nil {
-		return exit(exitUsage, err)
+	if !f.withoutEnvoy {
+		if f.Envoy, err = envoybin.Find(cmd.Context()); err != nil {
+			return exit(exitUsage, err)
+		}
 	}
 	if f.Binary, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program: %w", err)

@@ -38,7 +38,9 @@ func oneOf(cmd *cobra.Command, args []string) error {
 	}
 	var known []string
 	for _, c := range cmd.Commands() {
-		known = append(known, c.Name())
+		if !c.Hidden {
+			known = append(known, c.Name())
+		}
 	}
 	msg := fmt.Sprintf("%q is not known; say one of %s", args[0], strings.Join(known, ", "))
 	cmd.SuggestionsMinimumDistance = 2

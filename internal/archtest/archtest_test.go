@@ -80,7 +80,7 @@ var doors = []struct {
 	reason     string
 }{
 	{"github.com/spf13/viper", []string{"internal/config"}, "viper folds the case of keys and splits them at dots"},
-	{"github.com/envoyproxy/go-control-plane/pkg", []string{"internal/bench"}, "its server and caches are what ours is compared with (ADR 0002)"},
+	{"github.com/envoyproxy/go-control-plane/pkg", []string{"internal/bench"}, "its server and caches are what ours is compared with (ADR 0001, 0002)"},
 	{"github.com/envoyproxy/go-control-plane/envoy", []string{"translator", "xds", "xds/xdstest", "internal/lab", "internal/bench", "e2e"}, "Envoy's words stay behind the translator"},
 	{"google.golang.org/grpc", []string{"api/dmsc/v1", "linkstate/peering", "spa", "scsc", "xds", "xds/xdstest", "internal/node", "internal/serve", "internal/toy", "client", "cmd/dmsc", "internal/cli", "e2e", "internal/lab", "internal/demo", "internal/bench"}, "the wire stops at the edge"},
 	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "a change is noticed in one way"},

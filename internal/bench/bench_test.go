@@ -123,11 +123,16 @@ func programs(t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Options{Runs: 1, Binary: dmscBinary(t), Envoy: envoy}
+}
+
+func dmscBinary(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "dmsc")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/dmsc").CombinedOutput(); err != nil {
 		t.Fatalf("build dmsc: %v\n%s", err, out)
 	}
-	return Options{Runs: 1, Binary: binary, Envoy: envoy}
+	return binary
 }
 
 func TestAFreshNodeAndItsEnvoyGetTheWholeDatabase(t *testing.T) {

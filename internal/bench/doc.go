@@ -1,9 +1,13 @@
-// Package bench measures how fast a network of real processes converges: eight
-// agents with their Envoys on the loopback, joined by relays, broken and healed
-// again and again.
+// Package bench measures real processes: how fast a network converges, how long
+// a large database takes, and what our xDS server costs beside go-control-plane's.
 //
 //	r, err := bench.Convergence(ctx, bench.Options{Runs: 20, Binary: dmsc, Envoy: envoy})
 //	r.Print(os.Stdout)
+//
+// # Convergence
+//
+// Eight agents with their Envoys on the loopback, joined by relays, are broken
+// and healed again and again.
 //
 // Every time is counted from the moment before the fault is made (a kill, or
 // the word to a relay) to moments that the agents themselves have noted

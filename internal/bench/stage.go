@@ -38,7 +38,7 @@ const (
 	// stageNode is the node.id of all clients of a stage.
 	stageNode = "node-000"
 	// settling is how long nothing comes or goes when a stage is at rest.
-	settling = 200 * time.Millisecond
+	settling = 100 * time.Millisecond
 	// badCluster is the one that clients refuse.
 	badCluster = "bad"
 )

@@ -32,7 +32,7 @@ const (
 	// stageLimit bounds what one server may take for a set or a change.
 	stageLimit = 3 * time.Minute
 	// refusing is how long refusals are counted.
-	refusing = 2 * time.Second
+	refusing = time.Second
 )
 
 // XDS measures our server and go-control-plane's caches side by side, with the
