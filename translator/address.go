@@ -36,6 +36,20 @@ func address(addr string) (*corev3.Address, error) {
 	return socketAddress(ip.String(), port), nil
 }
 
+// AddressText writes an address of a resource as CheckAddress takes it; of an
+// internal listener it is the name.
+func AddressText(a *corev3.Address) string {
+	switch address := a.GetAddress().(type) {
+	case *corev3.Address_SocketAddress:
+		return net.JoinHostPort(address.SocketAddress.Address, strconv.FormatUint(uint64(address.SocketAddress.GetPortValue()), 10))
+	case *corev3.Address_Pipe:
+		return "unix://" + address.Pipe.Path
+	case *corev3.Address_EnvoyInternalAddress:
+		return address.EnvoyInternalAddress.GetServerListenerName()
+	}
+	return ""
+}
+
 func splitHostPort(addr string) (string, uint32, error) {
 	host, text, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -89,10 +89,8 @@ func (b *builder) groupCluster(g *rib.Group, links []Neighbour) cluster {
 		// ejection would outlast the outage by seconds.
 		c.OutlierDetection = outlierDetection()
 	}
-	localities := []*endpointv3.LocalityLbEndpoints{b.nextHops(0, g.Primaries)}
-	if len(g.Backup) > 0 {
-		localities = append(localities, b.nextHops(1, g.Backup))
-	} else if b.Addrs.Ingress != "" {
+	localities := merged(b.nextHops(0, g.Primaries), b.nextHops(1, g.Backup))
+	if len(localities) == 1 && b.Addrs.Ingress != "" {
 		// Envoy repeats no request that found no host, and it repeats within
 		// one cluster. Through our own demote listener it gets an answer that
 		// the ingress does repeat, and then by the FIB of that moment.
@@ -110,7 +108,7 @@ func (b *builder) neighbourCluster(id dmsc.NodeID, links []Neighbour) cluster {
 	}
 	c := fabricCluster(NeighbourCluster(id), slowest(links))
 	c.OutlierDetection = outlierDetection()
-	return withEndpoints(c, b.nextHops(0, hops), demoteEndpoint(1))
+	return withEndpoints(c, append(merged(b.nextHops(0, hops)), demoteEndpoint(1))...)
 }
 
 // probeCluster has the far end of one link, whatever its health, and nothing
@@ -158,7 +156,7 @@ func (b *builder) podCluster(name string, protocol dmsc.Protocol, pods []Service
 	if check := healthCheck(protocol, path); check != nil {
 		c.HealthChecks = []*corev3.HealthCheck{check}
 	}
-	return withEndpoints(c, b.podEndpoints(pods, path))
+	return withEndpoints(c, merged(b.podEndpoints(pods, path))...)
 }
 
 // baseCluster has what every cluster needs for a change of endpoints to take

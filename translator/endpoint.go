@@ -2,6 +2,7 @@ package translator
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -21,6 +22,40 @@ func withEndpoints(c *clusterv3.Cluster, localities ...*endpointv3.LocalityLbEnd
 		Policy:      &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(100000)},
 	}}
 }
+
+// merged leaves one host of each address, the first: of several, Envoy drops
+// all but that one. It gets the weights of those beside it and is healthy if one
+// of them is. Links between two nodes may well lead to one address. Priorities
+// after the first that are left with nobody are left out.
+func merged(localities ...*endpointv3.LocalityLbEndpoints) []*endpointv3.LocalityLbEndpoints {
+	type place struct {
+		host     *endpointv3.LbEndpoint
+		priority uint32
+	}
+	first := make(map[string]place)
+	for _, l := range localities {
+		l.LbEndpoints = slices.DeleteFunc(l.LbEndpoints, func(e *endpointv3.LbEndpoint) bool {
+			key := AddressText(e.GetEndpoint().GetAddress())
+			other, taken := first[key]
+			if !taken {
+				first[key] = place{e, l.Priority}
+				return false
+			}
+			if other.priority == l.Priority {
+				other.host.LoadBalancingWeight = wrapperspb.UInt32(weightOf(other.host) + weightOf(e))
+			}
+			if e.HealthStatus == corev3.HealthStatus_HEALTHY {
+				other.host.HealthStatus = e.HealthStatus
+			}
+			return true
+		})
+	}
+	return slices.DeleteFunc(localities, func(l *endpointv3.LocalityLbEndpoints) bool {
+		return l.Priority > 0 && len(l.LbEndpoints) == 0
+	})
+}
+
+func weightOf(e *endpointv3.LbEndpoint) uint32 { return max(1, e.LoadBalancingWeight.GetValue()) }
 
 // linksOf finds the links of next hops.
 func (b *builder) linksOf(group string, hops []rib.NextHop) []Neighbour {

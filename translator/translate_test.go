@@ -469,3 +469,37 @@ func BenchmarkTranslate(b *testing.B) {
 		})
 	}
 }
+
+// Envoy keeps the first host of each address and drops the others, so that a
+// link that is down would hide a living one to the same place.
+func TestLinksToOneAddressAreOneHost(t *testing.T) {
+	s := parseScene(t, `
+node: sg-1
+addrs: {ingress: "127.0.0.1:15900", fabric: "127.0.0.1:15901", probe: "127.0.0.1:15903"}
+neighbours:
+- {link: sr-1, data: "127.0.0.1:16001", down: true}
+- {link: "sr-1#b", data: "127.0.0.1:16001"}
+- {link: sr-2, data: "127.0.0.1:16011"}
+entries:
+- {prefix: a/1, via: [sr-1, "sr-1#b", sr-2]}
+- {prefix: b/1, via: [sr-1], backup: "sr-1#b"}
+`)
+	r := translate(t, s)
+	hosts := func(group string) string {
+		var text []string
+		for _, l := range r.Endpoints[group].Endpoints {
+			for _, e := range l.LbEndpoints {
+				text = append(text, fmt.Sprintf("%d %s %s %d", l.Priority, translator.AddressText(e.GetEndpoint().Address), e.HealthStatus, e.LoadBalancingWeight.GetValue()))
+			}
+		}
+		return strings.Join(text, ", ")
+	}
+	for group, want := range map[string]string{
+		"dmsc/group/sr-1+sr-1#b+sr-2": "0 127.0.0.1:16001 HEALTHY 2, 0 127.0.0.1:16011 HEALTHY 0, 1 dmsc/demote HEALTHY 0",
+		"dmsc/group/sr-1~sr-1#b":      "0 127.0.0.1:16001 HEALTHY 0, 1 dmsc/demote HEALTHY 0",
+	} {
+		if got := hosts(group); got != want {
+			t.Errorf("%s: hosts %s, want %s", group, got, want)
+		}
+	}
+}
