@@ -1,0 +1,168 @@
+package envoysim
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dmsc-mesh/dmsc/translator"
+)
+
+// Node is one Envoy with its resources.
+type Node struct {
+	managers map[string]*manager // by listener
+	tables   map[string]*table
+	clusters map[string]*cluster
+	sockets  map[string]string // listener of an address, "IP:port" or "unix:///path"
+}
+
+// manager is the HTTP connection manager of a listener.
+type manager struct {
+	*hcmv3.HttpConnectionManager
+	border  []*mutationv3.HeaderMutation
+	table   string
+	connect bool // CONNECT is let in
+}
+
+// New makes a Node of resources. It refuses, naming the field, whatever it
+// would have to guess the meaning of; the error joins all such places.
+func New(r translator.Resources) (*Node, error) {
+	n := &Node{
+		managers: make(map[string]*manager),
+		tables:   make(map[string]*table),
+		clusters: make(map[string]*cluster),
+		sockets:  make(map[string]string),
+	}
+	err := errors.Join(
+		load("listener", r.Listeners, n.addListener),
+		load("route table", r.Routes, n.addTable),
+		load("cluster", r.Clusters, n.addCluster),
+		load("endpoints", r.Endpoints, n.addEndpoints),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func load[M proto.Message](kind string, resources map[string]M, add func(M) error) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		err := refuse(kind, name, resources[name])
+		if err == nil {
+			if err = add(resources[name]); err != nil {
+				err = fmt.Errorf("%s %s: %w", kind, name, err)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Listeners are the names of the node's listeners, sorted.
+func (n *Node) Listeners() []string { return slices.Sorted(maps.Keys(n.managers)) }
+
+func (n *Node) addListener(l *listenerv3.Listener) error {
+	if len(l.FilterChains) != 1 || len(l.FilterChains[0].Filters) != 1 {
+		return errors.New("filter_chains: anything but one chain with one filter is not understood")
+	}
+	m := &manager{HttpConnectionManager: new(hcmv3.HttpConnectionManager)}
+	if err := l.FilterChains[0].Filters[0].GetTypedConfig().UnmarshalTo(m.HttpConnectionManager); err != nil {
+		return fmt.Errorf("filter_chains: %w", err)
+	}
+	for _, extension := range m.EarlyHeaderMutationExtensions {
+		var early earlyv3.HeaderMutation
+		if err := extension.TypedConfig.UnmarshalTo(&early); err != nil {
+			return fmt.Errorf("early_header_mutation_extensions: %w", err)
+		}
+		m.border = append(m.border, early.Mutations...)
+	}
+	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
+		if mapper.GetFilter().GetResponseFlagFilter() == nil {
+			return errors.New("local_reply_config: a mapper without response_flag_filter is not understood")
+		}
+	}
+	if err := checkFilters(m.HttpFilters); err != nil {
+		return fmt.Errorf("http_filters: %w", err)
+	}
+	for _, upgrade := range m.UpgradeConfigs {
+		m.connect = m.connect || upgrade.UpgradeType == "CONNECT"
+	}
+	m.table = m.GetRds().GetRouteConfigName()
+	if inline := m.GetRouteConfig(); inline != nil {
+		m.table = inline.Name
+		if n.tables[inline.Name] == nil {
+			if err := n.addTable(inline); err != nil {
+				return fmt.Errorf("route_config: %w", err)
+			}
+		}
+	}
+	n.managers[l.Name] = m
+	if l.GetInternalListener() == nil {
+		n.sockets[translator.AddressText(l.Address)] = l.Name
+	}
+	return nil
+}
+
+// checkFilters lets pass what leaves requests alone.
+func checkFilters(filters []*hcmv3.HttpFilter) error {
+	for _, filter := range filters {
+		inner, err := filter.GetTypedConfig().UnmarshalNew()
+		if matching, ok := inner.(*matchingv3.ExtensionWithMatcher); ok && err == nil {
+			inner, err = matching.GetExtensionConfig().GetTypedConfig().UnmarshalNew()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", filter.Name, err)
+		}
+		switch inner.(type) {
+		case *routerv3.Router, *headermutationv3.HeaderMutation:
+		default:
+			return fmt.Errorf("%s: filter %s is not understood", filter.Name, inner.ProtoReflect().Descriptor().FullName())
+		}
+	}
+	return nil
+}
+
+// Reply is an answer that Envoy gives itself.
+type Reply struct {
+	Status uint32
+	// Flag is the response flag of a local reply (NR, UH, UF, NC), "" for a
+	// direct response.
+	Flag    string
+	Headers Headers
+}
+
+// Error is the code and the node of dmsc-error, or "".
+func (r Reply) Error() string { value, _ := r.Headers.First("dmsc-error"); return value }
+
+// localReply is Envoy's own answer; the first mapper whose filter knows the
+// flag adds to it.
+func (m *manager) localReply(status uint32, flag string) (*Reply, error) {
+	reply := &Reply{Status: status, Flag: flag}
+	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
+		if slices.Contains(mapper.Filter.GetResponseFlagFilter().Flags, flag) {
+			var err error
+			reply.Headers, err = respondWith(nil, nil, mapper.HeadersToAdd)
+			return reply, err
+		}
+	}
+	return reply, nil
+}
+
+func (n *Node) manager(listener string) (*manager, error) {
+	m := n.managers[listener]
+	if m == nil {
+		return nil, fmt.Errorf("there is no listener %q, only %q", listener, n.Listeners())
+	}
+	return m, nil
+}
