@@ -9,9 +9,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
-	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -24,9 +22,6 @@ const xdsName = "dmsc/xds"
 // startTimeout is how long a starting Envoy waits for its first clusters and
 // listeners; an agent answers within 5 s of its own start (design §4).
 const startTimeout = 5 * time.Second
-
-// maxConnections bounds the connections of pods to an Envoy.
-const maxConnections = 100000
 
 // Bootstrap makes the configuration with which the Envoy of a node starts and
 // gets everything else from its agent by delta ADS. Addresses are "IP:port" or
@@ -106,12 +101,9 @@ func bootstrap(id dmsc.NodeID, adminAddr string) (*bootstrapv3.Bootstrap, error)
 			Name:        "envoy.bootstrap.internal_listener", // for dmsc/demote
 			TypedConfig: typed(&internallistenerv3.InternalListener{}),
 		}},
-		OverloadManager: &overloadv3.OverloadManager{ResourceMonitors: []*overloadv3.ResourceMonitor{{
-			Name: "envoy.resource_monitors.global_downstream_max_connections",
-			ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
-				TypedConfig: typed(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxConnections}),
-			},
-		}}},
+		OverloadManager: overloadManager(DefaultMaxHeap),
+		LayeredRuntime:  layeredRuntime(),
+		StatsConfig:     statsConfig(),
 	}
 	if adminAddr != "" {
 		a, err := address(adminAddr)

@@ -38,7 +38,7 @@
 //	                            and a gateway without a living next hop looks again
 //	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
 //
-// A request walks: trust border (header.go) → virtual host (ingress.go) → group
+// A request walks: trust border (border.go, header.go) → virtual host (ingress.go) → group
 // (cluster.go, endpoint.go) → next node's fabric table (fabric.go): first the
 // via guard, then explicit path or ordinary hop → delivery (route.go).
 package translator

@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -141,7 +143,7 @@ func (n *network) address(name string) string {
 
 // pod echoes what it was sent of ours and of Envoy's.
 func (n *network) pod(t *testing.T, name string, forge bool) {
-	handler := func(w http.ResponseWriter, r *http.Request) {
+	n.serve(t, name, func(w http.ResponseWriter, r *http.Request) {
 		if r.Host == "health.dmsc" {
 			return
 		}
@@ -160,8 +162,14 @@ func (n *network) pod(t *testing.T, name string, forge bool) {
 			path = " " + r.RequestURI
 		}
 		fmt.Fprintf(w, "%s:%s%s", name, path, ours(r.Header))
-	}
-	server := &http.Server{Handler: http.HandlerFunc(handler)}
+	})
+}
+
+// serve runs an HTTP/1.1 and HTTP/2 server at {name} until the test ends.
+func (n *network) serve(t *testing.T, name string, handler http.HandlerFunc) {
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	l, err := net.Listen("tcp", n.address(name))
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +219,11 @@ func (n *network) tcp(t *testing.T, name string) {
 // start runs the Envoy of a scene until the test ends, and returns when it
 // serves.
 func (n *network) start(t *testing.T, text string) {
+	n.startAs(t, text, nil)
+}
+
+// startAs lets the test change what Envoy starts with.
+func (n *network) startAs(t *testing.T, text string, change func(*bootstrapv3.Bootstrap)) {
 	state := parseScene(t, text)
 	resources := translate(t, state)
 	state.Addrs.Admin = "unix://" + filepath.Join(n.dir, string(state.Node)+".sock")
@@ -220,6 +233,9 @@ func (n *network) start(t *testing.T, text string) {
 	boot, err := translator.Static(state.Node, state.Addrs, resources)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if change != nil {
+		change(boot)
 	}
 	config := writeYAML(t, boot)
 
@@ -235,12 +251,7 @@ func (n *network) start(t *testing.T, text string) {
 	go func() { defer close(exited); cmd.Wait() }()
 	t.Cleanup(func() { cancel(); <-exited })
 
-	admin := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(state.Addrs.Admin, "unix://"))
-		},
-	}}
+	admin := n.admin(state)
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()
 	late := time.After(30 * time.Second)
@@ -259,6 +270,33 @@ func (n *network) start(t *testing.T, text string) {
 			}
 		}
 	}
+}
+
+// admin asks the Envoy of a node about itself.
+func (n *network) admin(s translator.State) http.Client {
+	return http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(s.Addrs.Admin, "unix://"))
+		},
+	}}
+}
+
+// stats are the counters and gauges of a node's Envoy.
+func (n *network) stats(t *testing.T, node string) map[string]int {
+	t.Helper()
+	admin := n.admin(n.states[node])
+	response, err := admin.Get("http://admin/stats?type=Counters&type=Gauges")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	stats := make(map[string]int)
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		stats[name], _ = strconv.Atoi(value)
+	}
+	return stats
 }
 
 func (n *network) get(t *testing.T, addr, path, host, headers string) string {

@@ -28,7 +28,7 @@ func (b *builder) fabricTable() *routev3.RouteConfiguration {
 		}
 	}
 	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
-		return []*routev3.Route{b.guard(c), c.forward(GroupCluster(g))}, hopRetry(c, !g.ECMP())
+		return []*routev3.Route{b.guard(c), c.forward(GroupCluster(g)), b.refuseOther(c)}, hopRetry(c, !g.ECMP())
 	})...)
 	if b.Addrs.Ingress != "" {
 		hosts = append(hosts, b.again())
@@ -107,7 +107,7 @@ func (b *builder) delivery(e *rib.Entry) *routev3.VirtualHost {
 				&matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: instance.Prefix.String()}})))
 		}
 	}
-	routes = append(routes, c.deliver(b.localCluster(e)))
+	routes = append(routes, c.deliver(b.localCluster(e)), b.refuseOther(c))
 	return &routev3.VirtualHost{
 		Name:        localHost(e),
 		Domains:     domains(e),

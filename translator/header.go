@@ -42,6 +42,14 @@ const (
 	codeNoPrefix  = "no-prefix"
 	codeNoHealthy = "no-healthy"
 	codeStarting  = "starting"
+
+	// Those of a border and of names of another protocol.
+	codeOverloaded  = "overloaded"
+	codeTooLarge    = "headers-too-large"
+	codeTimeout     = "headers-timeout"
+	codeBadRequest  = "bad-request"
+	codeConnectOnly = "connect-only"
+	codeNoConnect   = "no-connect"
 )
 
 // What delivery removes: pods get the prefix and the via, and what they answer
@@ -93,8 +101,11 @@ func borderMutations() []*mutationv3.HeaderMutation {
 		remove(keepTrace),
 		appendHeader(setHeader(keepTrace, "%REQ("+headerTrace+")%")),
 		removePrefixed("dmsc-"),
-		removePrefixed("dmsc_"), // many servers read _ as -
 		removePrefixed("x-envoy-"),
+		// Many servers read _ as -.
+		removePrefixed("dmsc_"),
+		removePrefixed("x_envoy_"),
+		removePrefixed("x_forwarded_"),
 		appendHeader(setHeader(headerPrefix, "%REQ("+keepPrefix+")%")),
 		remove(keepPrefix),
 		appendHeader(setHeader(headerTrace, "%REQ("+keepTrace+")%")),

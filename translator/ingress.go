@@ -26,7 +26,7 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 	}
 	hosts = append(hosts, b.byHost()...)
 	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
-		return []*routev3.Route{c.forward(GroupCluster(g))}, ingressRetry(c, !g.ECMP())
+		return []*routev3.Route{c.forward(GroupCluster(g)), b.refuseOther(c)}, ingressRetry(c, !g.ECMP())
 	})...)
 	hosts = append(hosts,
 		&routev3.VirtualHost{
@@ -59,6 +59,7 @@ func (b *builder) enter(name string, e *rib.Entry) *routev3.VirtualHost {
 		host.Routes = []*routev3.Route{c.forward(GroupCluster(e.Group))}
 		host.RetryPolicy = ingressRetry(c, !e.Group.ECMP())
 	}
+	host.Routes = append(host.Routes, b.refuseOther(c))
 	return host
 }
 

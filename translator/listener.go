@@ -2,9 +2,9 @@ package translator
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
-	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -18,24 +18,21 @@ import (
 // before it goes on without.
 const fetchTimeout = 2 * time.Second
 
-// ingressIdle ends streams of pods on which nothing has moved for so long.
-// Within the fabric nothing does: Envoy's default of 5 min would cut idle gRPC
-// streams and WebSockets.
-const ingressIdle = time.Hour
-
 func (b *builder) listeners() map[string]*listenerv3.Listener {
 	listeners := map[string]*listenerv3.Listener{
 		fabricName: b.socketListener(fabricName, b.Addrs.Fabric, b.fabricManager()),
 		demoteName: b.demoteListener(),
-		probeName:  b.socketListener(probeName, b.Addrs.Probe, connectionManager("dmsc_probe", probeName)),
+		probeName:  b.socketListener(probeName, b.Addrs.Probe, connectionManager(probeName, probeName)),
 	}
 	listeners[probeName].TrafficDirection = corev3.TrafficDirection_OUTBOUND
-	// Too many connections of pods must not look like a dead neighbour.
+	// Too many connections or too many bytes of pods must not look like a dead
+	// neighbour.
 	for _, l := range listeners {
 		l.IgnoreGlobalConnLimit = true
+		l.BypassOverloadManager = true
 	}
 	if b.Addrs.Ingress != "" {
-		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.ingressManager())
+		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.borderManager(ingressName, b.Strict))
 	}
 	return listeners
 }
@@ -61,36 +58,32 @@ func (b *builder) socketListener(name, addr string, manager *hcmv3.HttpConnectio
 	}
 	return &listenerv3.Listener{
 		Name:            name,
+		StatPrefix:      statPrefix(name),
 		Address:         bind,
 		EnableReusePort: wrapperspb.Bool(false),
 		FilterChains:    filterChains(manager),
+
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
 	}
 }
+
+// statPrefix is what the counters of a listener and of its connection manager
+// begin with: dmsc_ingress of dmsc/ingress.
+func statPrefix(listener string) string { return strings.ReplaceAll(listener, "/", "_") }
 
 // demoteListener takes requests whose path is broken. It has no port, so
 // nothing but this Envoy's own clusters reaches it.
 func (b *builder) demoteListener() *listenerv3.Listener {
 	return &listenerv3.Listener{
 		Name:              demoteName,
+		StatPrefix:        statPrefix(demoteName),
 		ListenerSpecifier: &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
 		FilterChains:      filterChains(b.demoteManager()),
 	}
 }
 
-func (b *builder) ingressManager() *hcmv3.HttpConnectionManager {
-	m := connectionManager("dmsc_ingress", ingressName)
-	m.StreamIdleTimeout = durationpb.New(ingressIdle)
-	m.GenerateRequestId = wrapperspb.Bool(true)
-	m.UseRemoteAddress = wrapperspb.Bool(true)
-	m.SkipXffAppend = false
-	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
-	m.LocalReplyConfig = b.localReplies()
-	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
-	return m
-}
-
 func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
-	m := connectionManager("dmsc_fabric", fabricName)
+	m := connectionManager(fabricName, fabricName)
 	m.EarlyHeaderMutationExtensions = earlyMutation(keyMutations())
 	m.LocalReplyConfig = b.localReplies()
 	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
@@ -100,24 +93,27 @@ func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
 
 // demoteManager has no hop filter, or this node would stand in the trace twice.
 func (b *builder) demoteManager() *hcmv3.HttpConnectionManager {
-	m := connectionManager("dmsc_demote", fabricName)
+	m := connectionManager(demoteName, fabricName)
 	m.EarlyHeaderMutationExtensions = earlyMutation(demoteMutations())
 	m.LocalReplyConfig = b.localReplies()
 	grown(m)
 	return m
 }
 
-// grown lets requests in that an ingress let in, with its limits of 100 headers
-// and 60 KiB (Envoy's defaults), and that have got headers of ours since.
+// grown lets requests in that a border let in, and that have got headers of
+// ours since.
 func grown(m *hcmv3.HttpConnectionManager) {
-	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(200)}
-	m.MaxRequestHeadersKb = wrapperspb.UInt32(96)
+	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(fabricHeaders)}
+	m.MaxRequestHeadersKb = wrapperspb.UInt32(fabricHeadersKiB)
+	m.Http2ProtocolOptions.StreamResetBurst = wrapperspb.UInt64(fabricResets)
+	m.Http2ProtocolOptions.StreamResetRate = wrapperspb.UInt64(fabricResets)
 }
 
-// connectionManager has what all listeners share.
-func connectionManager(stats, table string) *hcmv3.HttpConnectionManager {
+// connectionManager has what all listeners share. The route table of
+// dmsc/demote is that of dmsc/fabric, every other listener has its own.
+func connectionManager(listener, table string) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
-		StatPrefix:                 stats,
+		StatPrefix:                 statPrefix(listener),
 		RouteSpecifier:             &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table, ConfigSource: adsSource(fetchTimeout)}},
 		StreamIdleTimeout:          durationpb.New(0),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
@@ -128,31 +124,14 @@ func connectionManager(stats, table string) *hcmv3.HttpConnectionManager {
 		InternalAddressConfig: &hcmv3.HttpConnectionManager_InternalAddressConfig{
 			CidrRanges: []*corev3.CidrRange{{AddressPrefix: "255.255.255.255", PrefixLen: wrapperspb.UInt32(32)}},
 		},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: true},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			AllowConnect:         true,
-			MaxConcurrentStreams: wrapperspb.UInt32(10000),
+			MaxConcurrentStreams: wrapperspb.UInt32(fabricStreams),
 		},
 		// Without the second, a CONNECT gets 403 before the routes are asked.
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "CONNECT"}},
 		HttpFilters:    []*hcmv3.HttpFilter{routerFilter()},
-	}
-}
-
-// localReplies mark Envoy's own replies when the request has left for nobody.
-// UC, UR and UT are never marked: a pod may have seen those requests.
-func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		b.replyMapper(codeStarting, "NR"),              // no route table yet, or no key header
-		b.replyMapper(codeNoHealthy, "UH", "UF", "NC"), // no host, no connection, no cluster
-	}}
-}
-
-func (b *builder) replyMapper(code string, flags ...string) *hcmv3.ResponseMapper {
-	return &hcmv3.ResponseMapper{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
-		}},
-		HeadersToAdd: []*corev3.HeaderValueOption{errorHeader(code, b.Node)},
 	}
 }
 

@@ -82,6 +82,17 @@ func (b *builder) refuse(c class, status uint32, code, text string, headers ...*
 	}
 }
 
+// refuseOther answers what a name of the class never carries: without it Envoy
+// would say that there is no route, as it does before it has its first FIB.
+func (b *builder) refuseOther(c class) *routev3.Route {
+	if c != classTCP {
+		return b.refuse(classTCP, 405, codeNoConnect, "this name carries HTTP and takes no CONNECT")
+	}
+	route := b.refuse(classOnce, 405, codeConnectOnly, "this name carries raw TCP: use CONNECT")
+	route.ResponseHeadersToAdd = append(route.ResponseHeadersToAdd, setHeader("allow", "CONNECT"))
+	return route
+}
+
 func respond(status uint32, body string) *routev3.DirectResponseAction {
 	return &routev3.DirectResponseAction{
 		Status: status,

@@ -58,6 +58,7 @@ type scene struct {
 		Strip              bool
 		From               string // pods (default), outside, both
 	}
+	Strict bool
 }
 
 func readScene(t *testing.T, file string) translator.State {
@@ -75,7 +76,7 @@ func parseScene(t *testing.T, text string) translator.State {
 	if err := yaml.UnmarshalWithOptions([]byte(text), &in, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	s := translator.State{Node: in.Node, Addrs: in.Addrs}
+	s := translator.State{Node: in.Node, Addrs: in.Addrs, Strict: in.Strict}
 	for _, n := range in.Neighbours {
 		s.Neighbours = append(s.Neighbours, translator.Neighbour{
 			NextHop: nextHop(t, n.Link), Data: n.Data, Class: n.Class, Up: !n.Down,

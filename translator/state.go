@@ -24,6 +24,9 @@ type State struct {
 	Steering []Steering
 	// Aliases let requests without a service prefix enter as one.
 	Aliases []Alias
+	// Strict has the ingress refuse what servers understand differently: header
+	// names with an underscore and paths with an escaped slash.
+	Strict bool
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -92,7 +92,8 @@ func (b *builder) steered(e *rib.Entry, paths []WeightedPath) *routev3.Route {
 		shares = append(shares, weighted(b.ordinaryCluster(e), rest))
 	}
 	return &routev3.Route{
-		Match: c.match(),
+		StatPrefix: "steered", // counted by the name that is steered, see statsConfig
+		Match:      c.match(),
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{
 				WeightedClusters: &routev3.WeightedCluster{Clusters: shares},

@@ -6,7 +6,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
-	actionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
+	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -23,19 +23,21 @@ func (b *builder) hopFilter() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name: "dmsc/hop",
 		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(&matchingv3.ExtensionWithMatcher{
-			ExtensionConfig: &corev3.TypedExtensionConfig{
+			ExtensionConfig: &corev3.TypedExtensionConfig{Name: "dmsc/hop/traced", TypedConfig: typed(&compositev3.Composite{})},
+			XdsMatcher: executeIf(headerTrace, &corev3.TypedExtensionConfig{
 				Name: "dmsc/hop/mutation",
 				TypedConfig: typed(&headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
 					ResponseMutations: []*mutationv3.HeaderMutation{appendHeader(hop)},
 				}}),
-			},
-			XdsMatcher: skipUnless(headerTrace),
+			}),
 		})},
 	}
 }
 
-// skipUnless leaves a filter out for requests without the header.
-func skipUnless(header string) *xdsmatcherv3.Matcher {
+// executeIf runs a filter for requests with the header. Leaving it out for those
+// without would not do: a request that is refused before its headers are
+// complete has none to decide by.
+func executeIf(header string, filter *corev3.TypedExtensionConfig) *xdsmatcherv3.Matcher {
 	present := &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
 		Input: &xdscorev3.TypedExtensionConfig{
 			Name:        "header",
@@ -48,16 +50,15 @@ func skipUnless(header string) *xdsmatcherv3.Matcher {
 			}},
 		}},
 	}
-	absent := &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{
-		NotMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate{
-			MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: present},
-		},
-	}}
-	skip := &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
-		Name:        "skip",
-		TypedConfig: typed(&actionv3.SkipFilter{}),
-	}}}
 	return &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
-		Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{Predicate: absent, OnMatch: skip}},
+		Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+			Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{
+				MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{SinglePredicate: present},
+			},
+			OnMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
+				Name:        "dmsc/hop/execute",
+				TypedConfig: typed(&compositev3.ExecuteFilterAction{TypedConfig: filter}),
+			}}},
+		}},
 	}}}
 }

@@ -76,7 +76,7 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	}
 	b.check()
 	r := Resources{
-		Listeners: once(b, "listeners", nil, b.listeners),
+		Listeners: once(b, "listeners", b.Strict, b.listeners),
 		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),

@@ -1,0 +1,44 @@
+package translator
+
+import (
+	"fmt"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
+)
+
+// Filters say which replies are marked and which requests are logged.
+
+// flagged is for replies with one of Envoy's response flags.
+func flagged(flags ...string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
+	}}
+}
+
+// replied is for replies with the status.
+func replied(status uint32) *accesslogv3.AccessLogFilter {
+	return statusFilter(accesslogv3.ComparisonFilter_EQ, status)
+}
+
+func statusFilter(op accesslogv3.ComparisonFilter_Op, status uint32) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+			// Envoy wants a key to change it by at run time; nobody sets it.
+			Op: op, Value: &corev3.RuntimeUInt32{DefaultValue: status, RuntimeKey: "dmsc.status"},
+		}},
+	}}
+}
+
+// detailed is for replies that Envoy gave for this reason.
+func detailed(reason string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name: "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{
+				TypedConfig: typed(&celv3.ExpressionFilter{Expression: fmt.Sprintf("response.code_details == %q", reason)}),
+			},
+		},
+	}}
+}
