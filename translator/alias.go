@@ -89,7 +89,7 @@ func (b *builder) byHost() []*routev3.VirtualHost {
 	for _, aliases := range b.aliasesOf(Pods) {
 		key := strings.ToLower(aliases[0].Host)
 		hosts = append(hosts, &routev3.VirtualHost{
-			Name:    "dmsc/alias/" + escape(key),
+			Name:    aliasHost(aliases[0]),
 			Domains: []string{hostPrefix + key, hostPrefix + key + ":*"},
 			Routes:  append(b.enterByHost(aliases), bothWays(b.noPrefix)...),
 		})

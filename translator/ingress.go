@@ -17,7 +17,7 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 		switch {
 		case e.Kind == rib.Node: // pods have no business with it
 		case b.steering[e.Prefix] != nil:
-			hosts = append(hosts, b.enter("dmsc/policy/"+escape(e.Prefix.String()), e))
+			hosts = append(hosts, b.enter(policyHost(e.Prefix), e))
 		case e.Local:
 			hosts = append(hosts, b.enter(localHost(e), e))
 		default:
@@ -83,7 +83,7 @@ func bothWays(route func(class) *routev3.Route) []*routev3.Route {
 
 func localHost(e *rib.Entry) string {
 	if e.Kind == rib.Function {
-		return "dmsc/function/" + escape(e.Prefix.String())
+		return functionPrefix + escape(e.Prefix.String())
 	}
 	return LocalCluster(e.Prefix)
 }

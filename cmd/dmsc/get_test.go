@@ -25,6 +25,7 @@ type fakeNode struct {
 	steering    []node.SteeringStatus
 	lookups     map[string]node.Lookup
 	log         []node.Computation
+	history     node.HistoryStatus
 	asked       atomic.Int64
 }
 
@@ -39,6 +40,7 @@ func (f *fakeNode) serve(t *testing.T) string {
 		"/api/v1/rib":         f.names,
 		"/api/v1/fib":         f.names,
 		"/api/v1/steering":    page(func() any { return f.steering }),
+		"/api/v1/xds-history": page(func() any { return f.history }),
 		"/api/v1/spf-log":     page(func() any { return f.log }),
 		"/api/v1/lookup":      func(q url.Values) (any, error) { return f.lookups[q.Get("name")], nil },
 		"/api/v1/lsdb": func(q url.Values) (any, error) {
@@ -98,10 +100,12 @@ func linkTo(to string, metric dmsc.Metric) node.LinkContent {
 func about(name string) node.Summary {
 	return node.Summary{
 		Node: dmsc.NodeID(name), Role: "SG", Incarnation: 7, UptimeSec: 60, Ready: true, NotReady: []string{},
-		LSDB:      node.LSDBStatus{Records: 3, Digest: "00000000000000aa", Synced: true, Flooding: "reduced"},
-		FIBStatus: node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
-		Envoy:     node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true}},
-		Drain:     node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
+		LSDB:       node.LSDBStatus{Records: 3, Digest: "00000000000000aa", Synced: true, Flooding: "reduced"},
+		FIBStatus:  node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
+		Envoy:      node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true, Phase: "live", Converged: true, SinceSec: 93784}},
+		LinkCounts: node.LinkCounts{Full: 2, Configured: 3}, PrefixCounts: node.PrefixCounts{Announced: 2, Denied: 1}, PolicyCounts: node.PolicyCounts{Live: 1, Accepted: 1},
+		PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
+		Drain: node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
 	}
 }
 
@@ -151,8 +155,29 @@ func fleet(t *testing.T) *strings.Replacer {
 	ill.about.FIBStatus.Unacked, ill.about.FIBStatus.UnackedNames = 2, []string{"a/4", "d/3"}
 	ill.about.FIBStatus.Unpublished, ill.about.FIBStatus.UnpublishedNames = 1, []string{"a/4"}
 	ill.about.FIBStatus.Failed, ill.about.FIBStatus.GroupCap = true, true
+	ill.about.Refusals = []node.RefusalStatus{{
+		Type: "listeners", Resource: "dmsc/ingress", Message: "cannot bind '127.0.0.1:15900': Address already in use", Version: "v43", Running: true, SinceSec: 36, Times: 3,
+		Origins: []node.OriginStatus{{Kind: "setting", Name: "envoy.ingress", Text: "setting envoy.ingress (127.0.0.1:15900)"}},
+	}, {
+		Type: "clusters", Resource: "dmsc/group/sr-2", Message: "no good", Version: "v43", SinceSec: 36, Times: 1, Others: 9998,
+		Origins: []node.OriginStatus{{Kind: "link", Name: "sr-2", Text: "link sr-2 (127.0.0.1:15921) [sr-2.node]"}, {Kind: "prefix", Name: "a/4", Text: "prefix a/4 of sg-4 [sg-4.prefix.17]"}},
+	}}
+	ill.about.PoliciesRefused = []node.PolicyStatus{{ID: "p-7.4/fast/sr-1/a/4", State: "refused", Reason: "refused by Envoy: virtual host dmsc/policy/a/4: no good"}}
+	ill.about.PolicyCounts = node.PolicyCounts{Live: 2, Refused: 1}
+	ill.about.Alarms = []node.AlarmStatus{{AgeSec: 3, Code: "flapping_link", Text: "link sr-2 failed three times"}}
 	ill.about.Envoy = node.EnvoyStatus{Published: "v43", Acked: "v42", XDS: &node.XDSStatus{
-		Connected: true, LastNack: &node.NackStatus{Type: "listeners", Resources: []string{"dmsc/ingress"}, Message: "duplicate address", Version: "v43"},
+		Connected: true, Phase: "rejected", SinceSec: 61, LastNack: &node.NackStatus{Type: "listeners", Resources: []string{"dmsc/ingress"}, Message: "duplicate address", Version: "v43"},
+	}}
+	pinned := &fakeNode{about: about("sg-2"), records: always(), history: node.HistoryStatus{Node: "sg-2", Generations: []node.GenerationStatus{
+		{Version: "c0ffee0000000003", AgeSec: 3, Wanted: true, Changes: []node.ChangesStatus{
+			{Type: "clusters", Added: 1, Removed: 2, Names: []string{"+dmsc/group/sr-2", "-dmsc/group/sr-1", "-dmsc/group/sr-1~sr-2"}}, {Type: "endpoints", Added: 1, Changed: 1}, {Type: "routes", Changed: 1, Names: []string{"~dmsc/ingress"}},
+		}},
+		{Version: "c0ffee0000000002", AgeSec: 70, Served: true, Acked: true, Pinned: true, Changes: []node.ChangesStatus{{Type: "routes", Changed: 2, Names: []string{"~dmsc/fabric", "~dmsc/ingress"}}}},
+		{Version: "dec0de0000000001", AgeSec: 200000},
+	}}}
+	pinned.history.Pinned = &node.PinStatus{Version: "c0ffee0000000002", SinceSec: 12, Reason: "INC-204", Waiting: 1, Newest: "c0ffee0000000003"}
+	pinned.about.Envoy = node.EnvoyStatus{DataPlane: true, Published: "c0ffee0000000003", Acked: "c0ffee0000000002", XDS: &node.XDSStatus{
+		Connected: true, Phase: "live", Converged: true, SinceSec: 3600, Pinned: pinned.history.Pinned,
 	}}
 	bare := &fakeNode{about: about("sr-2"), records: always()}
 	bare.about.Envoy, bare.about.Drain.Level = node.EnvoyStatus{Published: "v1"}, "removed"
@@ -163,7 +188,7 @@ func fleet(t *testing.T) *strings.Replacer {
 	t.Cleanup(slow.Close)
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	t.Cleanup(other.Close)
-	return strings.NewReplacer("WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
+	return strings.NewReplacer("PINNED", pinned.serve(t), "WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
 		"SLOW", strings.TrimPrefix(slow.URL, "http://"), "OTHER", strings.TrimPrefix(other.URL, "http://"), "NOBODY", nobody(t))
 }
 
@@ -174,7 +199,7 @@ func TestReadingVerbs(t *testing.T) {
 	dir := t.TempDir()
 	names := fleet(t)
 	var back []string
-	for _, name := range []string{"WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
+	for _, name := range []string{"PINNED", "WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
 		back = append(back, names.Replace(name), name)
 	}
 	back = append(back, dir, "HERE", version(), "VERSION")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,47 +151,65 @@ type asked struct {
 	about node.Summary
 }
 
-// askNodes has every node tell about itself, then reads from each what is wanted. It
-// returns the answers in the order of the targets, without those that failed;
-// the error says what failed, and its exit code why. What a person has to know
-// of an answer goes to warn.
-func askNodes[T any](ctx context.Context, f *nodeFlags, warn io.Writer, read func(context.Context, asked) (T, error)) ([]T, error) {
+// answer is what one node said, or why it did not.
+type answer[T any] struct {
+	nodeAt
+	value    T
+	warnings string // what a person has to know of it
+	code     int    // exit code of err
+	err      error
+}
+
+// answersOf has every node tell about itself, then reads from each what is wanted. The
+// answers come in the order of the targets; the error is about those.
+func answersOf[T any](ctx context.Context, f *nodeFlags, read func(context.Context, asked) (T, error)) ([]answer[T], error) {
 	targets, err := f.targets()
 	if err != nil {
 		return nil, err
 	}
-	answers, errs, warnings := make([]T, len(targets)), make([]error, len(targets)), make([]string, len(targets))
+	answers := make([]answer[T], len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, f.timeout)
 			defer cancel()
 			a := asked{nodeAt: t, Client: admin.Client{Address: t.address}}
-			errs[i] = a.Read(ctx, "/api/v1/node", nil, &a.about)
-			if errs[i] == nil && a.about.Node == "" {
-				errs[i] = fmt.Errorf("%s: %w: /api/v1/node", t.address, admin.ErrNoPage)
+			out := answer[T]{nodeAt: t}
+			err := a.Read(ctx, "/api/v1/node", nil, &a.about)
+			if err == nil && a.about.Node == "" {
+				err = fmt.Errorf("%s: %w: /api/v1/node", t.address, admin.ErrNoPage)
 			}
-			if errs[i] == nil {
-				warnings[i] = a.introduce()
-				answers[i], errs[i] = read(ctx, a)
+			if err == nil {
+				out.warnings = a.introduce()
+				out.value, err = read(ctx, a)
 			}
+			if err != nil {
+				out.code, out.err = f.explain(t, err)
+			}
+			answers[i] = out
 		})
 	}
 	wg.Wait()
+	return answers, nil
+}
+
+// askNodes is answersOf for who wants nothing but the answers: without those that
+// failed, of which the error tells. Warnings go to warn.
+func askNodes[T any](ctx context.Context, f *nodeFlags, warn io.Writer, read func(context.Context, asked) (T, error)) ([]T, error) {
+	answers, err := answersOf(ctx, f, read)
+	if err != nil {
+		return nil, err
+	}
 	var out []T
 	var failed []error
 	code := 0
-	for i, err := range errs {
-		fmt.Fprint(warn, warnings[i])
-		if err == nil {
-			out = append(out, answers[i])
+	for _, a := range answers {
+		fmt.Fprint(warn, a.warnings)
+		if a.err == nil {
+			out = append(out, a.value)
 			continue
 		}
-		c, err := f.explain(targets[i], err)
-		if code == 0 {
-			code = c
-		}
-		failed = append(failed, err)
+		code, failed = cmp.Or(code, a.code), append(failed, a.err)
 	}
 	return out, exit(code, errors.Join(failed...))
 }

@@ -60,7 +60,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		demoCommand(), benchCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
-		getCommand(), lsdbCommand(), drainCommand(), undrainCommand(),
+		statusCommand(), getCommand(), lsdbCommand(), drainCommand(), undrainCommand(), xdsCommand(),
 		spfCommand(), simCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root

@@ -59,7 +59,7 @@ type documentsRead struct {
 func (e documentsRead) apply(n *Node, now time.Time) {
 	d := &n.loop.documents
 	if d.refused = e.err; e.err != nil {
-		n.metrics.alarm("documents_refused")
+		n.noteAlarm("documents_refused", e.err.Error())
 		n.log.Error("documents are refused; the last good ones stay in force", "path", n.cfg.Documents, "err", e.err)
 		return
 	}

@@ -107,6 +107,7 @@ func (n *Node) control() http.Handler {
 		}
 		admin.WriteJSON(w, about(p))
 	}
+	n.controlXDS(mux)
 	status := func(w http.ResponseWriter) { answer(w, func(p *picture) any { return p.drain() }) }
 	mux.HandleFunc("GET /cut-off", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, func(p *picture) any { return p.cutOff() })

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -166,6 +168,9 @@ func (e policiesArrived) apply(n *Node, now time.Time) {
 	if arrived {
 		n.loop.policySet = e.set
 		n.loop.unverified = true
+		maps.DeleteFunc(n.loop.suspended, func(id, _ string) bool {
+			return !slices.ContainsFunc(e.set.Policies, func(p scsc.Policy) bool { return p.ID == id })
+		})
 		n.log.Info("policies", "term", e.set.Term, "generation", e.set.Generation, "policies", len(e.set.Policies))
 	}
 }
@@ -219,11 +224,12 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	case xds.Disconnected:
 		n.log.Warn("envoy disconnected")
 		if e.Streams == 0 {
+			n.loop.refusals = nil
 			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again
 		}
 		kick(n.kickSelf)
 	case xds.Acked:
-		n.loop.acked = e.Version
+		n.loop.acked, n.loop.refusals = e.Version, nil
 		if p := n.loop.publication; p != nil && p.version == e.Version {
 			n.loop.running = p
 		}
@@ -231,8 +237,10 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())
-		n.log.Error("envoy refused a configuration and keeps the last good one; mend what it says and restart that envoy, or wait for the next version; see /api/v1/status",
-			"type_url", e.Nack.Type.String(), "version", e.Nack.Version, "resources", e.Nack.Resources, "err", e.Nack.Message)
+		for _, r := range n.noteRefusal(e.Nack) {
+			n.log.Error("envoy refused a resource and keeps the last good one; see dmsc status", "type_url", r.Type, "resource", r.Resource,
+				"version", r.Version, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
+	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // metrics of one agent. Labels are codes and types of ours, never a prefix.
@@ -87,6 +88,24 @@ func (m *metrics) verdict(granted bool) {
 
 func (m *metrics) alarm(code string)   { m.alarms.WithLabelValues(code).Inc() }
 func (m *metrics) nack(typeURL string) { m.nacks.WithLabelValues(typeURL).Inc() }
+
+// countXDS exports what the Envoy of the node has not taken, and whether it is
+// pinned to an earlier configuration.
+func (m *metrics) countXDS(status func() xds.Status) {
+	for t := xds.Clusters; t <= xds.Listeners; t++ {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "dmsc_xds_parked", Help: "Resources of which Envoy has refused the wanted version.", ConstLabels: prometheus.Labels{"type": t.String()},
+		}, func() float64 { return float64(len(status().Types[t].Rejected)) }))
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmsc_xds_pinned", Help: "1 while Envoy is pinned to an earlier configuration by dmsc xds rollback.",
+	}, func() float64 {
+		if status().Pinned != nil {
+			return 1
+		}
+		return 0
+	}))
+}
 
 // countIgnored exports what neighbours have said and peering did not hand on.
 func (m *metrics) countIgnored(stats func() peering.Stats) {

@@ -51,6 +51,8 @@ type Node struct {
 	rows     *lsdbTable
 	metrics  *metrics
 	timeline timeline
+	// pinnedFor is why Envoy is pinned to an earlier configuration, nil if it is not.
+	pinnedFor atomic.Pointer[savedPin]
 
 	// The edges.
 	listeners listeners
@@ -129,7 +131,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		return nil, fmt.Errorf("link state: %w", err)
 	}
 	n.started = now
-	n.loop.incarnation, n.loop.drain = s.Incarnation, s.Drain
+	n.loop.incarnation, n.loop.drain, n.loop.lostPin = s.Incarnation, s.Drain, s.Pin
 	if cfg.RecordXDS != "" {
 		if n.recording, err = os.OpenFile(cfg.RecordXDS, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 			return nil, fmt.Errorf("record_xds: %w", err)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"net/url"
@@ -30,7 +31,11 @@ func (n *Node) adminConfig() admin.Config {
 			"/api/v1/lookup":      n.lookupPage,
 			"/api/v1/steering":    n.steeringPage,
 			"/api/v1/spf-log":     n.spfLogPage,
-			"/api/v1/timeline":    admin.Whole(func() any { return n.timeline.list() }),
+			"/api/v1/xds-history": func(q url.Values) (any, error) {
+				h, err := n.history(time.Now())
+				return h, errors.Join(err, admin.Known(q))
+			},
+			"/api/v1/timeline": admin.Whole(func() any { return n.timeline.list() }),
 		},
 	}
 }
@@ -102,10 +107,24 @@ type XDSStatus struct {
 	Connected bool            `json:"connected"`
 	Streams   int             `json:"streams"`
 	Since     time.Time       `json:"since,omitzero"` // opening of the stream or, if none is left, its end
+	SinceSec  float64         `json:"since_seconds"`
 	Phase     xds.Phase       `json:"phase"`
 	Converged bool            `json:"converged"`
 	Types     []XDSTypeStatus `json:"types"`
 	LastNack  *NackStatus     `json:"last_nack,omitempty"` // also after it healed
+	// Pinned is set while Envoy is pinned to an earlier configuration.
+	Pinned *PinStatus `json:"pinned,omitempty"`
+}
+
+// PinStatus is the configuration that an operator has gone back to.
+type PinStatus struct {
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
+	// SinceSec is by the clock of the node.
+	SinceSec float64 `json:"since_seconds"`
+	Reason   string  `json:"reason,omitempty"`
+	Waiting  int     `json:"waiting"` // newer configurations that are held back
+	Newest   string  `json:"newest"`  // what would be served without the pin
 }
 
 // XDSTypeStatus compares the versions of one resource type.
@@ -126,12 +145,18 @@ type NackStatus struct {
 	When      time.Time `json:"when"`
 }
 
-func xdsStatus(s xds.Status) *XDSStatus {
+func xdsStatus(s xds.Status, reason string, now time.Time) *XDSStatus {
 	out := &XDSStatus{Connected: s.Connected, Streams: s.Streams, Since: s.Since.UTC(), Phase: s.Phase, Converged: s.Converged}
+	if !s.Since.IsZero() {
+		out.SinceSec = now.Sub(s.Since).Seconds()
+	}
 	for t, v := range s.Types {
 		out.Types = append(out.Types, XDSTypeStatus{
 			Type: xds.Type(t).String(), Wanted: v.Wanted, Sent: v.Sent, Acked: v.Acked, Rejected: some(v.Rejected),
 		})
+	}
+	if p := s.Pinned; p != nil {
+		out.Pinned = &PinStatus{Version: p.Version, Since: p.Since.UTC(), SinceSec: now.Sub(p.Since).Seconds(), Reason: reason, Waiting: p.Waiting, Newest: p.Newest}
 	}
 	if n := s.LastNack; n != nil {
 		out.LastNack = &NackStatus{Type: n.Type.String(), Resources: some(n.Resources), Message: n.Message, Version: n.Version, When: n.When.UTC()}

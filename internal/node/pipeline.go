@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"reflect"
 	"runtime"
@@ -36,6 +37,9 @@ type loopState struct {
 	unverified                bool        // policies came or went since the LSDB was asked about them
 	steering                  []translator.Steering
 	refused                   map[string]string // policies that cannot be applied, and why
+	suspended                 map[string]string // those of them that Envoy has refused, see suspend
+	refusals                  []RefusalStatus   // by Envoy, oldest first; readers hold it, so it is replaced and not changed
+	alarms                    []AlarmStatus     // the newest, as refusals
 	begunPublishing           bool
 	publication               *publication // the newest, nil before the first
 	running                   *publication // the newest that Envoy has ACKed as a whole
@@ -56,6 +60,7 @@ type loopState struct {
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
 
+	lostPin    *savedPin         // what the last agent had pinned its Envoy to
 	drain      linkstate.Drain   // what the operator asked for last
 	drainShown []chan<- struct{} // who waits to see it
 
@@ -158,7 +163,7 @@ func (n *Node) flood(rd linkstate.Ready) {
 		n.prober.ProbeNow(link)
 	}
 	for _, a := range rd.Alarms {
-		n.metrics.alarm(a.Code)
+		n.noteAlarm(a.Code, a.Text)
 		n.log.Warn("alarm", "code", a.Code, "err", a.Text)
 	}
 }
@@ -275,6 +280,10 @@ func (n *Node) steer(ch linkstate.Change) bool {
 			s.Paths = append(s.Paths, translator.WeightedPath{Nodes: path.Nodes, Instance: path.Instance, Weight: path.Weight})
 		}
 		// One policy that makes no sense must not keep the rest of the FIB back.
+		if why, bad := n.loop.suspended[p.ID]; bad {
+			n.loop.refused[p.ID] = why
+			continue
+		}
 		if err := s.Validate(n.cfg.Node); err != nil {
 			n.loop.refused[p.ID] = err.Error()
 			continue
@@ -333,10 +342,11 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		return false // a record that no route depends on
 	}
 	begun := time.Now()
-	set, err := n.translator.Translate(translator.State{
+	pub.state = translator.State{
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering, Aliases: pub.documents.Aliases,
-	})
+	}
+	set, err := n.translator.Translate(pub.state)
 	translated := time.Now()
 	if err == nil {
 		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
@@ -345,7 +355,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil
 	}
 	if err != nil {
-		n.metrics.alarm("not_published")
+		n.noteAlarm("not_published", err.Error())
 		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
 		n.loop.unpublished = true
 		return true
@@ -418,7 +428,7 @@ func (n *Node) answer(now time.Time) {
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
 		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Deadline(), n.loop.drain
-		s.Neighbors = n.loop.neighbors
+		s.Neighbors, s.Pin = n.loop.neighbors, n.pinnedFor.Load()
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}
@@ -474,6 +484,12 @@ func (n *Node) begin(now time.Time) {
 	if n.loop.drain != linkstate.DrainNone {
 		n.log.Warn("the node starts drained; dmsc undrain ends it", "level", n.loop.drain.String())
 		n.instance.Step(now, linkstate.SetDrain{Level: n.loop.drain})
+	}
+	if p := n.loop.lostPin; p != nil {
+		text := fmt.Sprintf("envoy was pinned to %s (%s); that has ended with the restart of the agent, and it is given the newest configuration", p.Version, p.Reason)
+		n.noteAlarm("pin_lost", text)
+		n.log.Warn("alarm", "code", "pin_lost", "err", text)
+		n.loop.dirty = true
 	}
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {

@@ -28,6 +28,7 @@ type publication struct {
 	neighbours []translator.Neighbour
 	offer      *offer
 	documents  *border.Set
+	state      translator.State // all of it, as it was translated
 }
 
 // sameInput reports whether both follow from the same, and hence are the same.

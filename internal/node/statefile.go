@@ -39,8 +39,16 @@ type saved struct {
 	Neighbors []savedNeighbor `json:"neighbors"`
 	// Drain is what the operator asked for last.
 	Drain linkstate.Drain `json:"drain"`
+	// Pin is the configuration that Envoy is pinned to. It ends with the agent,
+	// and the next one says so.
+	Pin *savedPin `json:"pin,omitempty"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
+}
+
+type savedPin struct {
+	Version string `json:"version"`
+	Reason  string `json:"reason"`
 }
 
 type savedNeighbor struct {

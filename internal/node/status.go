@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -26,6 +27,8 @@ type picture struct {
 	spaAway     bool
 	acked       string
 	documents   documents
+	refusals    []RefusalStatus
+	alarms      []AlarmStatus
 }
 
 // Summary is what an agent believes, in short: /api/v1/node.
@@ -44,6 +47,55 @@ type Summary struct {
 	SPAAway   bool        `json:"spa_away"`
 	// Documents is nil at a node without any.
 	Documents *DocumentsStatus `json:"documents,omitempty"`
+	// LinkCounts are of those to SGs and SRs that are configured.
+	LinkCounts   LinkCounts   `json:"link_counts"`
+	PrefixCounts PrefixCounts `json:"prefix_counts"`
+	PolicyCounts PolicyCounts `json:"policy_counts"`
+	// PoliciesRefused are the first of those that this node or its Envoy refuses.
+	PoliciesRefused []PolicyStatus `json:"policies_refused"`
+	// Refusals are what Envoy has refused and that waits for a better version.
+	Refusals []RefusalStatus `json:"refusals"`
+	// Alarms are the newest, oldest first.
+	Alarms []AlarmStatus `json:"alarms"`
+}
+
+// LinkCounts counts links; Full ones are advertised.
+type LinkCounts struct {
+	Full       int `json:"full"`
+	Configured int `json:"configured"`
+}
+
+// PrefixCounts counts the prefixes of the pods of a node by where they stand.
+type PrefixCounts struct {
+	Announced int `json:"announced"`
+	Pending   int `json:"pending"`
+	Denied    int `json:"denied"`
+}
+
+// PolicyCounts counts the policies that a node holds by their state.
+type PolicyCounts struct {
+	Live      int `json:"live"`
+	Accepted  int `json:"accepted"`
+	Suspended int `json:"suspended"` // the LSDB contradicts them
+	Refused   int `json:"refused"`   // by this node or its Envoy
+}
+
+// AlarmStatus is an alarm that was raised.
+type AlarmStatus struct {
+	At     time.Time `json:"at"`
+	AgeSec float64   `json:"age_seconds"`
+	Code   string    `json:"code"`
+	Text   string    `json:"text"`
+}
+
+// maxAlarms are kept for readers.
+const maxAlarms = 8
+
+// noteAlarm counts an alarm and keeps it for readers.
+func (n *Node) noteAlarm(code, text string) {
+	n.metrics.alarm(code)
+	all := append(slices.Clone(n.loop.alarms), AlarmStatus{At: time.Now().UTC(), Code: code, Text: shortened(text, maxWords)})
+	n.loop.alarms = all[max(0, len(all)-maxAlarms):]
 }
 
 // Status is all of it, but for the LSDB: /api/v1/status.
@@ -130,7 +182,8 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	n.picture.Store(&picture{
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
-		policies: n.loop.reported, pods: n.loop.pods, documents: n.loop.documents,
+		documents: n.loop.documents,
+		policies:  n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
 	})
 	for _, shown := range n.loop.drainShown {
 		close(shown)
@@ -173,9 +226,61 @@ func (n *Node) Summary() Summary {
 	s.FIBStatus, s.Drain = p.fibStatus(now), p.drain()
 	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published(), Acked: p.acked}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
-		s.Envoy.XDS = xdsStatus(x)
+		s.Envoy.XDS = xdsStatus(x, n.pinReason(), now)
+		s.Refusals = parked(p.refusals, x, now)
 	}
+	s.Refusals, s.Alarms = some(s.Refusals), some(slices.Clone(p.alarms))
+	for i, a := range s.Alarms {
+		s.Alarms[i].AgeSec = now.Sub(a.At).Seconds()
+	}
+	s.PoliciesRefused = []PolicyStatus{}
+	for _, st := range p.policies {
+		if st.State == scsc.Refused && len(s.PoliciesRefused) < maxAlarms {
+			s.PoliciesRefused = append(s.PoliciesRefused, policyStatus(st))
+		}
+	}
+	s.LinkCounts, s.PrefixCounts, s.PolicyCounts = p.count()
 	return s
+}
+
+func policyStatus(st scsc.Status) PolicyStatus {
+	return PolicyStatus{ID: st.PolicyID, Term: st.Term, Generation: st.Generation, State: st.State.String(), Reason: st.Reason}
+}
+
+func (p *picture) count() (links LinkCounts, prefixes PrefixCounts, policies PolicyCounts) {
+	for _, a := range p.view.Adjacencies {
+		switch {
+		case a.Observer:
+		case a.Advertised():
+			links.Full++
+			fallthrough
+		default:
+			links.Configured++
+		}
+	}
+	for _, pod := range p.pods {
+		switch pod.State {
+		case announced.String():
+			prefixes.Announced++
+		case denied.String():
+			prefixes.Denied++
+		default:
+			prefixes.Pending++
+		}
+	}
+	for _, st := range p.policies {
+		switch st.State {
+		case scsc.Live:
+			policies.Live++
+		case scsc.Suspended:
+			policies.Suspended++
+		case scsc.Refused:
+			policies.Refused++
+		default:
+			policies.Accepted++
+		}
+	}
+	return links, prefixes, policies
 }
 
 // Status returns all that the agent believes now, but for the LSDB. Safe from
@@ -192,7 +297,7 @@ func (n *Node) Status() Status {
 		s.FIB = append(s.FIB, entryStatus(e))
 	}
 	for _, st := range p.policies {
-		s.Policies = append(s.Policies, PolicyStatus{ID: st.PolicyID, Term: st.Term, Generation: st.Generation, State: st.State.String(), Reason: st.Reason})
+		s.Policies = append(s.Policies, policyStatus(st))
 	}
 	return s
 }
@@ -227,9 +332,13 @@ func (n *Node) checks() []admin.Check {
 	if p == nil {
 		return []admin.Check{{Name: "loop", Detail: "starting"}}
 	}
+	fib := admin.Check{Name: "fib", OK: p.current(), Detail: fmt.Sprintf("published %q, acked %q", p.published(), p.acked)}
+	if st, _ := n.envoy.Status(string(n.cfg.Node)); st.Pinned != nil { // what it is asked to run, it runs
+		fib = admin.Check{Name: "fib", OK: st.Converged, Detail: fmt.Sprintf("pinned to %q, acked %q", st.Pinned.Version, st.Acked)}
+	}
 	return []admin.Check{
 		{Name: "lsdb", OK: p.view.Synced, Detail: fmt.Sprintf("%d records, synced with the neighbours: %t", p.view.Records.Len(), p.view.Synced)},
 		{Name: "envoy", OK: p.dataPlane, Detail: fmt.Sprintf("our envoy answers out of its FIB: %t", p.dataPlane)},
-		{Name: "fib", OK: p.current(), Detail: fmt.Sprintf("published %q, acked %q", p.published(), p.acked)},
+		fib,
 	}
 }

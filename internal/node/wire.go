@@ -37,6 +37,10 @@ func (n *Node) wire() {
 		ads.Record = xds.RecordTo(n.recording)
 	}
 	n.envoy = xds.New(ads)
+	n.metrics.countXDS(func() xds.Status {
+		st, _ := n.envoy.Status(string(n.cfg.Node))
+		return st
+	})
 
 	n.spa = spa.NewClient(spa.ClientConfig{
 		Gateway: cfg.Node, Addresses: cfg.SPA.Addresses, Log: n.log,

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
 // design §4: "Down on any of: own Envoy's xDS stream or process ends
@@ -85,6 +87,17 @@ func TestARefusedConfigurationIsSeenAndTheNextGoodOneHeals(t *testing.T) {
 		s := sg2.Status()
 		return when(s.Envoy.Acked == good && !s.Ready && s.Envoy.DataPlane, "acked %q, want %q; ready %t, data plane %t", s.Envoy.Acked, good, s.Ready, s.Envoy.DataPlane)
 	})
+	// What it refused, and what that comes of, down to the record.
+	bucket := linkstate.Key{Origin: "sg-1", Type: linkstate.TypePrefix, Fragment: linkstate.Bucket(dmsc.MustParsePrefix("b/1"))}
+	refusals := sg2.Status().Refusals
+	if len(refusals) != 1 || refusals[0].Type != "routes" || refusals[0].Resource != "dmsc/ingress" || !refusals[0].Running || refusals[0].Message != "dmsc/ingress: the words of Envoy" {
+		t.Errorf("refusals %+v", refusals)
+	} else if i := slices.IndexFunc(refusals[0].Origins, func(o node.OriginStatus) bool { return o.Name == "b/1" }); i < 0 || refusals[0].Origins[i].Text != "prefix b/1 of sg-1 ["+bucket.String()+"]" {
+		t.Errorf("origins %+v", refusals[0].Origins)
+	}
+	if m := sg2.metrics(); !strings.Contains(m, `dmsc_xds_parked{type="routes"} 1`) || !strings.Contains(m, `dmsc_xds_nacks_total{type="routes"} 1`) {
+		t.Errorf("the refusal is not counted in\n%s", m)
+	}
 	if hosts := fmt.Sprint(sg2.envoy.routes("dmsc/ingress")); !strings.Contains(hosts, "a/1") || strings.Contains(hosts, "b/1") {
 		t.Errorf("Envoy runs %s", hosts)
 	}
@@ -98,8 +111,12 @@ func TestARefusedConfigurationIsSeenAndTheNextGoodOneHeals(t *testing.T) {
 	n.pod("pod-3", "sg-1", service("c/1"))
 	n.routed("sg-2", "c/1", "sr-1")
 	n.settled("sg-2")
-	if s := sg2.Status(); s.Envoy.XDS.LastNack == nil {
+	s := sg2.Status()
+	if s.Envoy.XDS.LastNack == nil {
 		t.Error("the refusal is forgotten; an operator may still want to read it")
+	}
+	if m := sg2.metrics(); len(s.Refusals) > 0 || !strings.Contains(m, `dmsc_xds_parked{type="routes"} 0`) {
+		t.Errorf("healed, and still refused: %+v", s.Refusals)
 	}
 }
 

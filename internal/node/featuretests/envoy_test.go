@@ -45,6 +45,8 @@ type envoy struct {
 	heard []string                     // every response since start, "routes +a -b"
 	// refuse is the resource whose presence has a response refused.
 	refuse string
+	// refuseHost is the virtual host whose presence has a route table refused.
+	refuseHost string
 	// silent keeps back the answer to responses of a type until it is nil again.
 	silent map[xds.Type]chan struct{}
 	slow   map[string]time.Duration // per probe path, there and back
@@ -202,6 +204,17 @@ func (e *envoy) take(ctx context.Context, r *discoveryv3.DeltaDiscoveryResponse)
 	if slices.ContainsFunc(r.GetResources(), func(res *discoveryv3.Resource) bool { return res.GetName() == e.refuse }) {
 		answer.ErrorDetail = &status.Status{Code: 13, Message: e.refuse + ": the words of Envoy"}
 		return []*discoveryv3.DeltaDiscoveryRequest{answer}, nil
+	}
+	for _, res := range r.GetResources() {
+		if typ != xds.Routes || e.refuseHost == "" {
+			continue
+		}
+		for _, v := range decode(e.t, res, &routev3.RouteConfiguration{}).GetVirtualHosts() {
+			if v.GetName() == e.refuseHost {
+				answer.ErrorDetail = &status.Status{Code: 13, Message: "virtual host " + e.refuseHost + ": the words of Envoy"}
+				return []*discoveryv3.DeltaDiscoveryRequest{answer}, nil
+			}
+		}
 	}
 	var asks, drops []string
 	asked := xds.Endpoints

@@ -230,3 +230,38 @@ func TestAPolicyThatMakesNoSenseIsRefusedAlone(t *testing.T) {
 	n.routed("sg-1", "c/1", "sr-1")
 	n.settled("sg-1")
 }
+
+// A policy that Envoy refuses costs nobody else anything, and itself no more than
+// its effect: the rest of the table is published without it.
+func TestAPolicyThatEnvoyRefusesIsSuspendedAlone(t *testing.T) {
+	n := prepare(t, line1, line2)
+	path := []*dmscv1.WeightedPath{{Nodes: []string{"sg-1", "sr-1", "sg-2"}, Weight: 100}}
+	d := &dictate{set: map[string]*dmscv1.PolicySet{"sg-1": {Term: 1, Generation: 1, Ttl: durationpb.New(time.Minute), Policies: []*dmscv1.Policy{
+		{Id: "bad", Prefix: "b/1", Ingress: "sg-1", Paths: path},
+		{Id: "good", Prefix: "a/1", Ingress: "sg-1", Paths: path},
+	}}}}
+	address := n.port()
+	t.Cleanup(serve(t, address, func(g *grpc.Server) { dmscv1.RegisterQoSServiceServer(g, d) }))
+	sg1 := n.nodes["sg-1"]
+	sg1.cfg.SCSC = config.Centres{Addresses: []string{address}}
+	sg1.envoy.refuseHost = "dmsc/policy/b/1"
+	n.start()
+	n.pod("pod-1", "sg-2", service("a/1"), service("b/1"))
+	n.everywhere("a/1", "b/1")
+	d.hears(n, "sg-1 bad refused")
+	d.hears(n, "sg-1 good live")
+	n.settled("sg-1") // nothing is parked any more
+	hosts := sg1.envoy.hosts("dmsc/ingress")
+	if !slices.Contains(hosts, "dmsc/policy/a/1") || slices.Contains(hosts, "dmsc/policy/b/1") {
+		t.Errorf("Envoy runs %v", hosts)
+	}
+	s := sg1.Status()
+	for _, p := range s.Policies {
+		if p.ID == "bad" && p.Reason != "refused by Envoy: virtual host dmsc/policy/b/1: the words of Envoy" {
+			t.Errorf("the reason is %q", p.Reason)
+		}
+	}
+	if s.PolicyCounts.Live != 1 || s.PolicyCounts.Refused != 1 || len(s.Refusals) != 0 {
+		t.Errorf("policies %+v, refusals %+v", s.PolicyCounts, s.Refusals)
+	}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/linkstate"
+)
+
+// nodeState is one node in dmsc status: what it says of itself, or why it does
+// not.
+type nodeState struct {
+	Node    string `json:"node"` // "" if only the address is known
+	Address string `json:"address"`
+	// State is the worst of: in sync, drained, not in sync, pinned, refused,
+	// starting, no answer, unreachable.
+	State string `json:"state"`
+	// Reasons say why it is not in sync; none if it is.
+	Reasons []string `json:"reasons"`
+	// Status is /api/v1/node; null without an answer.
+	Status *node.Summary `json:"status"`
+}
+
+// The states of a node.
+const (
+	stateInSync      = "in sync"
+	stateDrained     = "drained"
+	stateNotInSync   = "not in sync"
+	statePinned      = "pinned"
+	stateRefused     = "refused"
+	stateStarting    = "starting"
+	stateNoAnswer    = "no answer"
+	stateUnreachable = "unreachable"
+)
+
+func statusCommand() *cobra.Command {
+	var f nodeFlags
+	cmd := &cobra.Command{
+		Use: "status", Args: cobra.NoArgs,
+		Short: "Does every Envoy run what its node wants?",
+		Long: "One line for each node: whether its Envoy runs all that the node has computed, and how far it has come if not. Below\n" +
+			"that, what is wrong: resources that Envoy refused in its own words and what they come of (prefix, link, policy, HostAlias,\n" +
+			"setting), configurations that are held back by dmsc xds rollback, policies that are refused, and the last alarms.\n" +
+			"Exit code 0: all are in sync; 1: somebody is not; 3: a node cannot be reached; 4: it has not answered in time.\n\n" + nodeHelp,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains([]string{"table", "", "json", "yaml"}, f.output) {
+				return exit(exitUsage, fmt.Errorf("output %q is not one of table, json, yaml", f.output))
+			}
+			answers, err := answersOf(cmd.Context(), &f, func(_ context.Context, a asked) (node.Summary, error) { return a.about, nil })
+			if err != nil {
+				return err
+			}
+			var nodes []nodeState
+			code, out := 0, 0
+			for _, a := range answers {
+				st := stateOf(a)
+				if nodes = append(nodes, st); len(st.Reasons) > 0 {
+					out++
+				}
+				code = cmp.Or(code, a.code)
+			}
+			if err := write(cmd.OutOrStdout(), f.output, nodes, printStatus); err != nil {
+				return err
+			}
+			if out > 0 {
+				return exit(cmp.Or(code, exitNo), fmt.Errorf("%d of %d nodes are not in sync", out, len(nodes)))
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func stateOf(a answer[node.Summary]) nodeState {
+	out := nodeState{Node: a.name, Address: a.address, State: stateInSync, Reasons: []string{}}
+	if a.err != nil {
+		out.State, out.Reasons = stateUnreachable, []string{strings.TrimPrefix(a.err.Error(), a.name+": ")}
+		if a.code == exitTimeout {
+			out.State = stateNoAnswer
+		}
+		return out
+	}
+	s := a.value
+	out.Node, out.Status = string(s.Node), &s
+	because := func(state, format string, args ...any) {
+		out.State, out.Reasons = state, append(out.Reasons, fmt.Sprintf(format, args...))
+	}
+	if s.Drain.Level != "" && s.Drain.Level != linkstate.DrainNone.String() {
+		out.State = stateDrained // on purpose
+	}
+	x := s.Envoy.XDS
+	for _, why := range s.NotReady {
+		because(stateNotInSync, "%s", why)
+	}
+	switch {
+	case x == nil || x.Phase == "unpublished":
+		because(stateStarting, "nothing has been published to its Envoy yet")
+	case !x.Connected:
+		because(stateNotInSync, "no Envoy is connected, for %s", age(x.SinceSec))
+	case !x.Converged && len(s.Refusals) == 0:
+		because(stateNotInSync, "its Envoy has not accepted all of %s: %s are on their way", brief8(s.Envoy.Published), x.Phase)
+	}
+	if s.FIBStatus.Failed {
+		because(stateNotInSync, "its newest configuration is invalid and was not published, see its log: a bug, report it")
+	}
+	for _, p := range s.PoliciesRefused {
+		because(stateRefused, "policy %s is refused: %s", p.ID, p.Reason)
+	}
+	for _, r := range s.Refusals {
+		because(stateRefused, "%s", refusalText(r))
+	}
+	if x != nil && x.Pinned != nil {
+		because(statePinned, "%s", pinText(*x.Pinned))
+	}
+	return out
+}
+
+// refusalText is a refusal in one line.
+func refusalText(r node.RefusalStatus) string {
+	text := fmt.Sprintf("Envoy refused %s %s", r.Type, r.Resource)
+	if r.Times > 1 {
+		text += fmt.Sprintf(" (%d times in %s)", r.Times, age(r.SinceSec))
+	}
+	if r.Running {
+		text += " and keeps the one before"
+	} else {
+		text += ", which it has no older version of"
+	}
+	text += fmt.Sprintf(": %q", r.Message)
+	var from []string
+	for _, o := range r.Origins {
+		from = append(from, o.Text)
+	}
+	if r.Others > 0 {
+		from = append(from, fmt.Sprintf("%d others", r.Others))
+	}
+	if len(from) > 0 {
+		text += "; it comes of " + strings.Join(from, ", ")
+	}
+	return text
+}
+
+// pinText is a pin in one line.
+func pinText(p node.PinStatus) string {
+	text := fmt.Sprintf("pinned to %s for %s", p.Version, age(p.SinceSec))
+	if p.Reason != "" {
+		text += fmt.Sprintf(" (%s)", p.Reason)
+	}
+	return text + fmt.Sprintf("; %d newer configurations wait for dmsc xds resume", p.Waiting)
+}
+
+// brief8 is the beginning of a version or digest.
+func brief8(v string) string { return v[:min(len(v), 8)] }
+
+func printStatus(w io.Writer, nodes []nodeState) error {
+	var rows [][]string
+	for _, n := range nodes {
+		row := []string{cmp.Or(n.Node, n.Address), "", n.State, "", "", "", "", "", "", "", "", "", ""}
+		if s := n.Status; s != nil {
+			row[1] = s.Role
+			if x := s.Envoy.XDS; x != nil {
+				row[3] = "away"
+				if x.Connected {
+					row[3] = "connected"
+				}
+				row[4], row[5] = string(x.Phase), age(x.SinceSec)
+			}
+			row[6], row[7] = brief8(s.Envoy.Published), brief8(s.Envoy.Acked)
+			row[8] = s.LSDB.Digest[:min(len(s.LSDB.Digest), 4)]
+			row[9] = fmt.Sprintf("%d/%d", s.LinkCounts.Full, s.LinkCounts.Configured)
+			row[10] = fmt.Sprint(s.FIBStatus.Names)
+			row[11] = fmt.Sprintf("%d/%d", s.PrefixCounts.Announced, s.PrefixCounts.Announced+s.PrefixCounts.Pending+s.PrefixCounts.Denied)
+			p := s.PolicyCounts
+			row[12] = fmt.Sprintf("%d/%d", p.Live, p.Live+p.Accepted+p.Suspended+p.Refused)
+		}
+		rows = append(rows, row)
+	}
+	if err := columns(w, "NODE  ROLE  STATE  ENVOY  PHASE  SINCE  WANTED  ACKED  LSDB  LINKS  NAMES  PODS  POLICIES", rows); err != nil {
+		return err
+	}
+	var err error
+	gap := "\n"
+	line := func(format string, args ...any) {
+		_, e := fmt.Fprintf(w, gap+format, args...)
+		err, gap = errors.Join(err, e), ""
+	}
+	for _, n := range nodes {
+		for _, why := range n.Reasons {
+			line("%s: %s\n", cmp.Or(n.Node, n.Address), why)
+		}
+		if n.Status == nil {
+			continue
+		}
+		for _, a := range n.Status.Alarms {
+			line("%s: alarm %s, %s ago: %s\n", n.Node, a.Code, age(a.AgeSec), a.Text)
+		}
+	}
+	return err
+}
