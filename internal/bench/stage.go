@@ -137,7 +137,8 @@ func (s Stage) variants() (func(made map[string]bool) (xds.Set, error), error) {
 			return set, nil
 		}, nil
 	}
-	unused := func(dmsc.NodeID) string { return "127.0.0.1:1" }
+	last := 10 // an address for each neighbour; nobody is there
+	unused := func(dmsc.NodeID) string { last++; return fmt.Sprintf("127.0.0.1:%d", last) }
 	f, err := newForwarding(s.Prefixes, translator.Addrs{Ingress: "127.0.0.1:2", Fabric: "127.0.0.1:3", Probe: "127.0.0.1:4"}, unused)
 	if err != nil {
 		return nil, err
