@@ -1,7 +1,7 @@
 package xds
 
 import (
-	"maps"
+	"iter"
 	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -31,8 +31,8 @@ type request struct {
 type dialect interface {
 	recv() (*request, error)
 	// encode returns nil if the dialect has no words for resp.
-	encode(t Type, resp *response, sub *subscription, version string) proto.Message
-	write(proto.Message) error
+	encode(t Type, resp *response, sub *subscription, version string) *frame
+	write(*frame) error
 }
 
 // deltaDialect is incremental ADS.
@@ -53,21 +53,11 @@ func (d *deltaDialect) recv() (*request, error) {
 	}, nil
 }
 
-func (*deltaDialect) encode(t Type, resp *response, _ *subscription, version string) proto.Message {
-	m := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.URL(), Nonce: resp.nonce, SystemVersionInfo: version}
-	for _, name := range slices.Sorted(maps.Keys(resp.items)) {
-		if r := resp.items[name]; r != nil {
-			m.Resources = append(m.Resources, r.wire)
-		} else {
-			m.RemovedResources = append(m.RemovedResources, name)
-		}
-	}
-	return m
+func (*deltaDialect) encode(t Type, resp *response, _ *subscription, version string) *frame {
+	return &frame{typ: t, version: version, nonce: resp.nonce, items: resp.items}
 }
 
-func (d *deltaDialect) write(m proto.Message) error {
-	return d.str.Send(m.(*discoveryv3.DeltaDiscoveryResponse))
-}
+func (d *deltaDialect) write(f *frame) error { return d.str.SendMsg(f) }
 
 // sotwDialect is state-of-the-world ADS: clusters and listeners are always
 // sent whole, and absence removes; endpoints and routes are sent one by one and
@@ -88,36 +78,27 @@ func (d *sotwDialect) recv() (*request, error) {
 	}, nil
 }
 
-func (*sotwDialect) encode(t Type, resp *response, sub *subscription, _ string) proto.Message {
-	all := resp.items
+func (*sotwDialect) encode(t Type, resp *response, sub *subscription, _ string) *frame {
+	var all []sent
 	if t == Clusters || t == Listeners {
 		all = sub.full(resp)
-	}
-	m := &discoveryv3.DiscoveryResponse{TypeUrl: t.URL(), Nonce: resp.nonce}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if r := all[name]; r != nil {
-			m.Resources = append(m.Resources, r.wire.GetResource())
+	} else {
+		all = slices.DeleteFunc(slices.Clone(resp.items), func(it sent) bool { return it.resource == nil })
+		if len(all) == 0 {
+			return nil
 		}
 	}
-	if len(m.Resources) == 0 && (t == Endpoints || t == Routes) {
-		return nil
-	}
-	m.VersionInfo = versionOfAll(all)
-	return m
+	return &frame{typ: t, version: versionOfAll(resources(all)), nonce: resp.nonce, items: all, whole: true}
 }
 
-func (d *sotwDialect) write(m proto.Message) error {
-	return d.str.Send(m.(*discoveryv3.DiscoveryResponse))
-}
-
-// versionOfAll names what one message holds. For all resources of a set's
-// type it is the version of that type.
-func versionOfAll(all map[string]*resource) string {
-	var text []byte
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if r := all[name]; r != nil {
-			text = append(append(append(append(text, name...), 0), r.version...), 0)
+func resources(items []sent) iter.Seq[*resource] {
+	return func(yield func(*resource) bool) {
+		for _, it := range items {
+			if !yield(it.resource) {
+				return
+			}
 		}
 	}
-	return shortHash(text)
 }
+
+func (d *sotwDialect) write(f *frame) error { return d.str.SendMsg(f) }

@@ -3,7 +3,8 @@
 // node, make-before-break, and knows what every Envoy has accepted.
 //
 //	srv := xds.New(xds.Config{Log: log, OnEvent: node.OnXDS})
-//	srv.Register(grpcServer)
+//	g := grpc.NewServer(xds.ServerOptions()...)
+//	srv.Register(g)
 //	…
 //	version, err := srv.Publish("sg-1", set) // never waits for an Envoy
 //	…
@@ -15,10 +16,15 @@
 // the hash of its content, and the Set by the hash of its resources. Equal
 // content therefore has equal versions in every replica and after every
 // restart, and an Envoy that comes back with initial_resource_versions is sent
-// nothing. Publish appends the names that changed to the node's log and wakes
-// its streams. A stream is one goroutine that owns all it knows of its client;
+// nothing. What two sets have in common they share, down to whole sets of
+// different nodes. Publish appends the names that changed to the node's log and
+// wakes its streams. A stream is one goroutine that owns all it knows of its client;
 // it decides what to send when it can send, so a client that does not read
-// costs one set of names, and delays nobody. Before the first Publish a client
+// costs one set of names, and delays nobody. A stream that is in step with a set
+// refers to it, and holds nothing per resource: only what differs (in flight,
+// parked, just asked for) is its own, and a change of k resources costs it work
+// for k. A response is made of bytes that all streams share, from the compiled
+// resource to the socket. Before the first Publish a client
 // is sent nothing at all: it keeps what it runs.
 //
 // # The order of an update

@@ -166,7 +166,7 @@ func listen(t *testing.T, srv *xds.Server, socket string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(grpc.WaitForHandlers(true))
+	g := grpc.NewServer(xds.ServerOptions()...)
 	srv.Register(g)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = g.Serve(lis) }()

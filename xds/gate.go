@@ -90,7 +90,7 @@ func (g *gates) force(stage Phase) {
 // isWarming: a cluster was sent, and its endpoints were not accepted since.
 func (st *stream) isWarming() bool {
 	for name := range st.warming {
-		if len(st.want.clustersOf[name]) > 0 {
+		if st.want.types[Clusters].taken(ref{Endpoints, name}, func(string) bool { return true }) {
 			return true
 		}
 	}
@@ -105,7 +105,7 @@ func (st *stream) stuck(r *resource) bool {
 		if it := sub.todo[ref.name]; ref.typ == Endpoints || it == nil || !it.parked(st.target(ref.typ, ref.name)) {
 			continue
 		}
-		if h := sub.held[ref.name]; h == nil || h.version == uncertain {
+		if h := sub.held(ref.name); h == nil || h.version == uncertain {
 			return true
 		}
 	}
@@ -130,7 +130,7 @@ func (st *stream) judge(t Type, name string, it *item, g *gates, expired bool) v
 		return send
 	case st.stuck(target):
 		return hold
-	case g.ready, versionOf(sub.held[name]) == versionOf(target):
+	case g.ready, versionOf(sub.held(name)) == versionOf(target):
 		return send
 	}
 	return gated
@@ -138,7 +138,7 @@ func (st *stream) judge(t Type, name string, it *item, g *gates, expired bool) v
 
 func (st *stream) judgeRemoval(t Type, name string, g *gates) verdict {
 	switch {
-	case st.subs[t].held[name] == nil:
+	case st.subs[t].held(name) == nil:
 		return send // it asked, and there is nothing; or nothing can use it yet
 	case g.refused[t]:
 		return hold
@@ -151,35 +151,35 @@ func (st *stream) judgeRemoval(t Type, name string, g *gates) verdict {
 // clusterDue: a cluster that takes these endpoints is about to be sent.
 func (st *stream) clusterDue(endpoints string) bool {
 	sub := &st.subs[Clusters]
-	for _, name := range st.want.clustersOf[endpoints] {
+	return st.want.types[Clusters].taken(ref{Endpoints, endpoints}, func(name string) bool {
 		it := sub.todo[name]
-		if it != nil && (it.nonce == "" || it.sent == nil) && sub.has(name) && !it.parked(st.target(Clusters, name)) {
-			return true
-		}
-	}
-	return false
+		return it != nil && (it.nonce == "" || it.sent == nil) && sub.has(name) && !it.parked(st.target(Clusters, name))
+	})
 }
 
-// flush sends everything that may be sent now. If something is gated it
+// flush sends everything that may be sent now, and returns the gates as they are
+// then. If something is gated it
 // starts the clock; expired is that clock having run out.
-func (st *stream) flush(expired bool) error {
+func (st *stream) flush(expired bool) (g gates, err error) {
 	if st.want == nil {
-		return nil
+		return g, nil
 	}
+	g = st.gates()
 	var forced Phase
 	if expired {
-		forced = st.giveUpWaiting()
+		forced = st.giveUpWaiting(&g)
+		g = st.gates()
 	}
 	waiting := false
 	for _, t := range sendOrder {
 		sub := &st.subs[t]
-		g := st.gates()
-		g.force(forced)
-		due := map[string]*resource{}
+		now := g
+		now.force(forced)
+		var due []sent
 		for name, it := range sub.todo {
-			switch st.judge(t, name, it, &g, expired) {
+			switch st.judge(t, name, it, &now, expired) {
 			case send:
-				due[name] = st.target(t, name)
+				due = append(due, sent{name, st.target(t, name)})
 			case gated:
 				waiting = true
 			}
@@ -192,24 +192,25 @@ func (st *stream) flush(expired bool) error {
 			continue
 		}
 		if err := st.send(t, due); err != nil {
-			return err
+			return g, err
 		}
+		g = st.gates()
 	}
 	st.clock(waiting)
-	return nil
+	return g, nil
 }
 
 // giveUpWaiting says what the update goes on without: first the way for
 // routes and listeners is opened, and only in a later round the one for
 // removals.
-func (st *stream) giveUpWaiting() (forced Phase) {
+func (st *stream) giveUpWaiting(g *gates) (forced Phase) {
 	forced = PhaseRemovals
-	if !st.gates().ready && (st.unsent(Routes) || st.unsent(Listeners)) {
+	if !g.ready && (st.unsent(Routes) || st.unsent(Listeners)) {
 		forced = PhaseRoutes
 	}
 	st.log.Warn("envoy has not confirmed in time: going on", "version", st.want.version,
 		"phase", string(forced), "warming", slices.Sorted(maps.Keys(st.warming)), "timeout", st.srv.cfg.GateTimeout)
-	clear(st.warming)
+	st.warming = nil
 	return forced
 }
 
@@ -229,21 +230,34 @@ func (st *stream) unsent(t Type) bool {
 // mark puts the items of resp in flight. What was refused before may be tried
 // again after something else: the client's answer may be another one then.
 func (s *subscription) mark(resp *response) {
-	for name, res := range resp.items {
-		it := s.todo[name]
-		*it = item{nonce: resp.nonce, sent: res}
+	for _, it := range resp.items {
+		*s.todo[it.name] = item{nonce: resp.nonce, sent: it.resource}
 	}
 	s.inflight = append(s.inflight, resp)
 	s.nonce = resp.nonce
 }
 
-// warm files what follows from sending a new or changed cluster: it waits for
+// warm notes that a cluster waits for these endpoints, or no longer.
+func (st *stream) warm(endpoints string, waits bool) {
+	switch {
+	case !waits:
+		if delete(st.warming, endpoints); len(st.warming) == 0 {
+			st.warming = nil // a map does not shrink
+		}
+	case st.warming == nil:
+		st.warming = map[string]struct{}{endpoints: {}}
+	default:
+		st.warming[endpoints] = struct{}{}
+	}
+}
+
+// follow files what follows from sending a new or changed cluster: it waits for
 // endpoints, even if the client holds them already. They are sent behind the
 // cluster and not after its ACK, because Envoy withholds the ACK of clusters
 // until they are warm.
-func (st *stream) warm(cluster *resource) {
+func (st *stream) follow(cluster *resource) {
 	for _, ref := range cluster.refs {
-		st.warming[ref.name] = struct{}{}
+		st.warm(ref.name, true)
 		if sub := &st.subs[Endpoints]; sub.has(ref.name) {
 			sub.demand(ref.name)
 		}
@@ -252,9 +266,16 @@ func (st *stream) warm(cluster *resource) {
 
 // full is all of a type that the client has once it accepts resp: the form of
 // the state-of-the-world dialect.
-func (s *subscription) full(resp *response) map[string]*resource {
-	all := maps.Clone(s.held)
-	maps.Copy(all, resp.items)
-	maps.DeleteFunc(all, func(_ string, r *resource) bool { return r == nil || r.wire == nil })
-	return all
+func (s *subscription) full(resp *response) []sent {
+	all := maps.Collect(s.everything())
+	for _, it := range resp.items {
+		all[it.name] = it.resource
+	}
+	var list []sent
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if r := all[name]; r != nil && r.wire != nil {
+			list = append(list, sent{name, r})
+		}
+	}
+	return list
 }

@@ -64,27 +64,27 @@ const namesShown = 10
 
 // publish records c as the newest set, and serves it unless the node is
 // pinned. It needs n.publishing.
-func (n *node) publish(c *compiled, now time.Time, keep int) {
+func (n *node) publish(s *Server, c *compiled, now time.Time) {
 	if n.newest == nil || n.newest.version != c.version {
-		n.note(c, now, keep)
+		n.note(s.step(n.newest, c), now, s.cfg.History)
 	}
 	n.mu.Lock()
 	n.newest = c // also if only the messages are new ones
 	n.mu.Unlock()
-	n.serve(n.due())
+	n.serve(s.step(n.want, n.due()))
 }
 
-// note adds c to the history. A set with nothing new but endpoints takes the
+// note adds a set to the history. One with nothing new but endpoints takes the
 // place of the one before it.
-func (n *node) note(c *compiled, now time.Time, keep int) {
-	changes, others := summary(n.newest, c)
+func (n *node) note(new *step, now time.Time, keep int) {
+	c := new.to
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last := len(n.history) - 1; last >= 0 && !others {
+	if last := len(n.history) - 1; last >= 0 && !new.others {
 		n.history[last].Latest, n.history[last].set = c.version, c
 		return
 	}
-	n.history = append(n.history, &past{Published{Version: c.version, Time: now, Latest: c.version, Changes: changes}, c})
+	n.history = append(n.history, &past{Published{Version: c.version, Time: now, Latest: c.version, Changes: new.summary}, c})
 	if n.pin != nil {
 		keep++ // the pinned one, for as long as it is
 	}
@@ -106,32 +106,28 @@ func (n *node) due() *compiled {
 // withEndpoints is c with the endpoints that the first of sets has which has
 // them at all, so that liveness stays right while c is pinned.
 func (c *compiled) withEndpoints(sets ...*compiled) *compiled {
-	endpoints, same := maps.Clone(c.byName[Endpoints]), true
-	for name, own := range endpoints {
+	endpoints := maps.Clone(c.types[Endpoints].byName)
+	for name := range endpoints {
 		for _, set := range sets {
 			if r := set.get(Endpoints, name); r != nil {
 				endpoints[name] = r
-				same = same && r.version == own.version
 				break
 			}
 		}
 	}
-	if same {
-		return c
-	}
-	d := *c
-	d.byName[Endpoints] = endpoints
-	d.hash()
-	return &d
+	like := append([]*compiled{c}, sets...)
+	types := c.types
+	types[Endpoints] = newCatalog(Endpoints, endpoints, nil, like...)
+	return newCompiled(types, like...)
 }
 
-// summary counts the changes between two sets; others says whether any is of
-// something else than endpoints.
-func summary(from, to *compiled) (sum [numTypes]Changes, others bool) {
+// sumUp counts the changes by type; others says whether any is of something else
+// than endpoints.
+func (s *step) sumUp() (sum [numTypes]Changes, others bool) {
 	var names [numTypes][]string
-	for _, c := range diff(from, to) {
+	for _, c := range s.changes {
 		of, sign := &sum[c.typ], "~"
-		switch before, after := from.get(c.typ, c.name), to.get(c.typ, c.name); {
+		switch before, after := s.from.get(c.typ, c.name), s.to.get(c.typ, c.name); {
 		case before == nil:
 			of.Added++
 			sign = "+"
@@ -194,7 +190,7 @@ func (s *Server) Rollback(name, version string) (served string, err error) {
 	n.mu.Lock()
 	n.pin = &pin{to: n.history[i], since: time.Now()}
 	n.mu.Unlock()
-	n.serve(n.due())
+	n.serve(s.step(n.want, n.due()))
 	s.cfg.Log.Warn("node pinned to an earlier set", "node", name, "version", version, "served", n.want.version)
 	return n.want.version, nil
 }
@@ -212,7 +208,7 @@ func (s *Server) Resume(name string) (served string, err error) {
 		n.mu.Lock()
 		n.pin = nil
 		n.mu.Unlock()
-		n.serve(n.due())
+		n.serve(s.step(n.want, n.due()))
 		s.cfg.Log.Info("node is no longer pinned", "node", name, "version", n.want.version)
 	}
 	return n.want.version, nil

@@ -32,21 +32,39 @@ type logEntry struct {
 	changes    []change
 }
 
-// serve makes c what the streams work towards. It needs n.publishing, under
-// which alone want and newest change.
-func (n *node) serve(c *compiled) {
-	changes := diff(n.want, c)
+// step is the way from one set to another. Either may be nil.
+type step struct {
+	from, to *compiled
+	changes  []change
+	summary  [numTypes]Changes
+	others   bool // something else than endpoints changes
+}
+
+// step compares two sets, once for all nodes that take the same step.
+func (s *Server) step(from, to *compiled) *step {
+	s.stepping.Lock()
+	defer s.stepping.Unlock()
+	if s.last == nil || s.last.from != from || s.last.to != to {
+		s.last = &step{from: from, to: to, changes: diff(from, to)}
+		s.last.summary, s.last.others = s.last.sumUp()
+	}
+	return s.last
+}
+
+// serve takes the streams a step further. It needs n.publishing, under which
+// alone want and newest change.
+func (n *node) serve(next *step) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.want != nil && len(changes) == 0 {
+	if n.want != nil && len(next.changes) == 0 {
 		return
 	}
-	n.want = c
+	n.want = next.to
 	n.generation++
 	if len(n.log) == logSize {
 		n.log = append(n.log[:0], n.log[1:]...)
 	}
-	n.log = append(n.log, logEntry{n.generation, changes})
+	n.log = append(n.log, logEntry{n.generation, next.changes})
 	for _, st := range n.streams {
 		st.poke()
 	}
@@ -61,7 +79,11 @@ func (n *node) since(generation uint64) (want *compiled, now uint64, changes []c
 		return n.want, n.generation, nil, true
 	}
 	for _, e := range n.log {
-		if e.generation > generation {
+		switch {
+		case e.generation <= generation:
+		case changes == nil:
+			changes = e.changes[:len(e.changes):len(e.changes)] // shared: most streams are one behind
+		default:
 			changes = append(changes, e.changes...)
 		}
 	}

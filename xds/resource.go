@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"slices"
 	"weak"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -56,6 +56,9 @@ type resource struct {
 	wire    *discoveryv3.Resource
 	refs    []ref  // what it needs, sorted
 	hosts   []host // of a route table
+
+	// The wire form: body is wire's value, behind a head for each dialect.
+	deltaHead, wholeHead, body mem.Buffer
 }
 
 // ref names a resource that another one needs.
@@ -64,97 +67,79 @@ type ref struct {
 	name string
 }
 
-// compiled is a validated Set. Immutable.
-type compiled struct {
-	version  string
-	versions [numTypes]string
-	byName   [numTypes]map[string]*resource
-	// clustersOf lists the clusters that take their endpoints from an
-	// assignment, by its name, sorted.
-	clustersOf map[string][]string
-	// routed are the route tables that a listener takes from RDS.
-	routed map[string]bool
-	// onDemand are the clusters outside the wildcard.
-	onDemand map[string]bool
-}
-
-func (c *compiled) get(t Type, name string) *resource {
-	if c == nil {
-		return nil
-	}
-	return c.byName[t][name]
-}
-
-// required: Envoy will ask for it because another resource of the set names it
-// (endpoints, routes), or because Envoy asks for all of its type (clusters,
-// listeners).
-func (c *compiled) required(t Type, name string) bool {
-	if c.get(t, name) == nil {
-		return false
-	}
-	switch t {
-	case Clusters:
-		return !c.onDemand[name]
-	case Endpoints:
-		return slices.ContainsFunc(c.clustersOf[name], func(cluster string) bool { return !c.onDemand[cluster] })
-	case Routes:
-		return c.routed[name]
-	default:
-		return true
-	}
-}
-
 // change is one name whose resource differs between two sets.
 type change struct {
 	typ  Type
 	name string
 }
 
-// compile validates set and marshals what last did not already hold. Every
-// fault of the set is in the error.
-func compile(set Set, last *compiled) (*compiled, error) {
-	c := &compiled{clustersOf: map[string][]string{}, routed: map[string]bool{}, onDemand: map[string]bool{}}
+// compile validates set and marshals what the sets it is like (some may be nil)
+// did not already hold: the first is the one it follows. What is the same is
+// shared, whole sets too. Every fault of the set is in the error.
+func compile(set Set, like ...*compiled) (*compiled, error) {
 	v := newValidator()
+	var byName [numTypes]map[string]*resource
 	for i, messages := range set.messages() {
 		t := Type(i)
-		c.byName[t] = make(map[string]*resource, len(messages))
+		byName[t] = make(map[string]*resource, len(messages))
 		for _, m := range messages {
 			name := nameOf(m.Message)
 			if name == "" || name == "*" {
 				v.fault("%s: a resource has the name %q", t, name)
 				continue
 			}
-			if c.byName[t][name] != nil {
+			if byName[t][name] != nil {
 				v.fault("%s %s: defined twice", t, name)
 				continue
 			}
-			r, err := compileResource(t, name, m, last.get(t, name), v)
+			r, err := compileResource(t, name, m, like, v)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: marshal: %w", t, name, err)
 			}
-			c.byName[t][name] = r
+			if r.body == nil {
+				r.encode()
+			}
+			byName[t][name] = r
 		}
 	}
-	v.closure(c, set.Static)
+	v.closure(byName, set.Static)
+	var onDemand map[string]bool
 	for _, name := range set.OnDemand {
-		if c.get(Clusters, name) == nil {
+		if byName[Clusters][name] == nil {
 			v.fault("clusters %s: on demand, and not in the set", name)
 		}
-		c.onDemand[name] = true
+		if onDemand == nil {
+			onDemand = map[string]bool{}
+		}
+		onDemand[name] = true
 	}
 	if err := v.err(); err != nil {
 		return nil, err
 	}
-	c.link()
-	c.hash()
-	return c, nil
+	var types [numTypes]*catalog
+	for i, all := range byName {
+		t := Type(i)
+		if t == Clusters {
+			types[t] = newCatalog(t, all, onDemand, like...)
+		} else {
+			types[t] = newCatalog(t, all, nil, like...)
+		}
+	}
+	return newCompiled(types, like...), nil
 }
 
 var deterministic = proto.MarshalOptions{Deterministic: true}
 
-func compileResource(t Type, name string, m message, last *resource, v *validator) (*resource, error) {
-	if last != nil && last.message == m.identity {
-		return &resource{name: name, version: last.version, message: m.identity, wire: last.wire, refs: last.refs, hosts: last.hosts}, nil
+func compileResource(t Type, name string, m message, like []*compiled, v *validator) (*resource, error) {
+	var last *resource
+	for _, set := range like {
+		r := set.get(t, name)
+		if r != nil && r.message == m.identity {
+			return r, nil
+		}
+		if last == nil {
+			last = r
+		}
 	}
 	if rc, ok := m.Message.(*routev3.RouteConfiguration); ok {
 		return compileTable(name, rc, last, v)
@@ -177,56 +162,21 @@ func compileResource(t Type, name string, m message, last *resource, v *validato
 	}, nil
 }
 
-// link indexes who needs what.
-func (c *compiled) link() {
-	for name, r := range c.byName[Clusters] {
-		for _, ref := range r.refs {
-			c.clustersOf[ref.name] = append(c.clustersOf[ref.name], name)
-		}
-	}
-	for _, r := range c.byName[Listeners] {
-		for _, ref := range r.refs {
-			if ref.typ == Routes {
-				c.routed[ref.name] = true
-			}
-		}
-	}
-	for _, names := range c.clustersOf {
-		slices.Sort(names)
-	}
-}
-
-func (c *compiled) hash() {
-	whole := sha256.New()
-	for t, all := range c.byName {
-		c.versions[t] = versionOfAll(all)
-		fmt.Fprintf(whole, "%s\x00", c.versions[t])
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.onDemand)) {
-		fmt.Fprintf(whole, "%s\x00", name)
-	}
-	c.version = hex.EncodeToString(whole.Sum(nil)[:8])
-}
-
-// diff lists the names whose resource is not the same in two sets, either of
-// which may be nil.
-func diff(from, to *compiled) []change {
-	var changes []change
+// diff lists the names whose resource is not the same in two sets, or that only
+// one of them has on demand. Both may be nil.
+func diff(from, to *compiled) (changes []change) {
 	for t := range numTypes {
-		var a, b map[string]*resource
-		if from != nil {
-			a = from.byName[t]
+		a, b := from.typed(t), to.typed(t)
+		if a == b {
+			continue
 		}
-		if to != nil {
-			b = to.byName[t]
-		}
-		for name, r := range b {
-			if old := a[name]; old == nil || old.version != r.version || from.required(t, name) != to.required(t, name) {
+		for name, r := range b.all() {
+			if old := a.get(name); old == nil || old.version != r.version || a.onDemand[name] != b.onDemand[name] {
 				changes = append(changes, change{t, name})
 			}
 		}
-		for name := range a {
-			if b[name] == nil {
+		for name := range a.all() {
+			if b.get(name) == nil {
 				changes = append(changes, change{t, name})
 			}
 		}

@@ -49,13 +49,13 @@ func (st *stream) inherit(t Type, initial map[string]string) {
 	}
 	st.inherited[t] = map[string]*resource{}
 	for name := range initial {
-		st.inherited[t][name] = st.subs[t].held[name]
+		st.inherited[t][name] = st.subs[t].held(name)
 	}
 }
 
 // inheritedAs is what the client came with under a name and has had since.
 func (st *stream) inheritedAs(t Type, name string) *resource {
-	if r := st.inherited[t][name]; r != nil && st.subs[t].held[name] == r {
+	if r := st.inherited[t][name]; r != nil && st.subs[t].held(name) == r {
 		return r
 	}
 	return nil

@@ -3,8 +3,10 @@ package xds
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +55,10 @@ type Server struct {
 	cfg     Config
 	streams atomic.Uint64
 
+	recent   atomic.Pointer[recent] // the next node may need the same
+	stepping sync.Mutex             // guards last; taken after node.publishing
+	last     *step                  // the next node may take the same
+
 	mu    sync.Mutex // guards nodes; taken before node.mu, never while it is held
 	nodes map[string]*node
 }
@@ -67,14 +73,11 @@ func New(cfg Config) *Server {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
-	if cfg.Record == nil {
-		cfg.Record = func(Record) {}
-	}
 	return &Server{cfg: cfg, nodes: map[string]*node{}}
 }
 
-// Register adds the aggregated discovery service to a gRPC server. Create that
-// with grpc.WaitForHandlers(true), so that no event comes after its Stop.
+// Register adds the aggregated discovery service to a gRPC server, which is best
+// made with ServerOptions.
 func (s *Server) Register(g *grpc.Server) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 }
@@ -85,15 +88,42 @@ func (s *Server) Register(g *grpc.Server) {
 // and the last good one stays. Publishing equal content does nothing. A node
 // that is pinned (see Rollback) goes on with what it is pinned to.
 func (s *Server) Publish(name string, set Set) (version string, err error) {
-	n := s.published(name)
-	n.publishing.Lock() // compile outside n.mu: streams must not wait for it
-	defer n.publishing.Unlock()
-	c, err := compile(set, n.newest)
-	if err != nil {
-		return "", fmt.Errorf("publish to %s: %w", name, err)
+	return s.PublishAll([]string{name}, set)
+}
+
+// PublishAll is Publish to several nodes that shall run the very same. The set
+// is compiled once, and shared. A set that is refused changes no node.
+func (s *Server) PublishAll(names []string, set Set) (version string, err error) {
+	if len(names) == 0 {
+		return "", errors.New("publish: no nodes are named")
 	}
-	n.publish(c, time.Now(), s.cfg.History)
+	var c *compiled
+	for _, name := range names {
+		n := s.published(name)
+		n.publishing.Lock()
+		if c == nil { // not under n.mu: streams must not wait for it
+			if c, err = s.compile(set, n.newest); err != nil {
+				n.publishing.Unlock()
+				return "", fmt.Errorf("publish to %s: %w", strings.Join(names, ", "), err)
+			}
+		}
+		n.publish(s, c, time.Now())
+		n.publishing.Unlock()
+	}
 	return c.version, nil
+}
+
+// compile is compile, with what another node was given in mind.
+func (s *Server) compile(set Set, last *compiled) (*compiled, error) {
+	recent := s.recent.Load()
+	if recent.is(set) {
+		return recent.compiled, nil
+	}
+	c, err := compile(set, last, recent.set())
+	if err == nil {
+		s.recent.Store(remember(set, c))
+	}
+	return c, err
 }
 
 // DeltaAggregatedResources serves one delta ADS stream.

@@ -49,6 +49,6 @@ func SetOf(r translator.Resources) Set {
 // listener with a table, a cluster with endpoints that the set does not have).
 // The error joins all faults.
 func (s Set) Validate() error {
-	_, err := compile(s, nil)
+	_, err := compile(s)
 	return err
 }

@@ -126,7 +126,7 @@ func (n *node) status() Status {
 	if n.want != nil {
 		st.Wanted = n.want.version
 		for t := range st.Types {
-			st.Types[t].Wanted = n.want.versions[t]
+			st.Types[t].Wanted = n.want.types[t].version
 		}
 		if rep == nil || rep.want != n.want {
 			st.Phase = PhaseClusters // published, not yet looked at by the stream

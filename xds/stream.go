@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -46,11 +47,7 @@ type stream struct {
 func newStream(s *Server, d dialect) *stream {
 	st := &stream{
 		srv: s, dialect: d, id: s.streams.Add(1),
-		wake:    make(chan struct{}, 1),
-		warming: map[string]struct{}{}, retained: map[string]*resource{},
-	}
-	for t := range st.subs {
-		st.subs[t] = newSubscription()
+		wake: make(chan struct{}, 1),
 	}
 	st.report.Store(&report{})
 	return st
@@ -112,7 +109,9 @@ func (st *stream) run(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			st.record(Record{Request: r.message})
+			if st.srv.cfg.Record != nil {
+				st.record(Record{Request: r.message})
+			}
 			st.sync()
 			if err := st.handle(r); err != nil {
 				return err
@@ -130,10 +129,11 @@ func (st *stream) run(ctx context.Context) error {
 		if waited && st.want != nil { // from now on the client leaves what it came with
 			inherited.Reset(st.srv.cfg.KeepInherited)
 		}
-		if err := st.flush(forced); err != nil {
+		g, err := st.flush(forced)
+		if err != nil {
 			return err
 		}
-		st.takeStock()
+		st.takeStock(&g)
 	}
 }
 
@@ -145,22 +145,24 @@ func (st *stream) sync() {
 	}
 	last := st.want
 	st.want, st.generation = want, generation
-	if !complete {
+	if !complete && last != nil {
 		changes = diff(last, want)
 	}
-	for _, c := range changes {
-		if c.typ == Endpoints {
-			st.retain(last, c.name)
-		}
-	}
-	if !complete {
+	if last == nil {
 		for t := range numTypes {
 			st.touchAll(t)
 		}
 		return
 	}
 	for _, c := range changes {
+		if c.typ == Endpoints {
+			st.retain(last, c.name)
+		}
+	}
+	for _, c := range changes {
 		st.touch(c.typ, c.name)
+		st.touchNeeds(last.get(c.typ, c.name))
+		st.touchNeeds(want.get(c.typ, c.name))
 	}
 }
 
@@ -168,7 +170,7 @@ func (st *stream) sync() {
 func (st *stream) target(t Type, name string) *resource {
 	r := st.want.get(t, name)
 	switch {
-	case r != nil && t == Clusters && st.want.onDemand[name] && !st.subs[t].explicit(name):
+	case r != nil && t == Clusters && st.want.types[t].onDemand[name] && !st.subs[t].names.has(name):
 		return nil
 	case r != nil:
 		return r
@@ -185,6 +187,9 @@ func (st *stream) target(t Type, name string) *resource {
 // may just be warming it, which would otherwise never end.
 func (st *stream) retain(last *compiled, name string) {
 	if r := last.get(Endpoints, name); r != nil && st.want.get(Endpoints, name) == nil && st.hasClusterOf(name) {
+		if st.retained == nil {
+			st.retained = map[string]*resource{}
+		}
 		st.retained[name] = r
 	} else if st.want.get(Endpoints, name) != nil {
 		delete(st.retained, name)
@@ -204,16 +209,18 @@ func (st *stream) release() {
 // hasClusterOf: the client may have a cluster with these endpoints.
 func (st *stream) hasClusterOf(endpoints string) bool {
 	sub, wanted := &st.subs[Clusters], ref{Endpoints, endpoints}
-	for _, r := range sub.held {
-		if slices.Contains(r.refs, wanted) {
+	takes := func(r *resource) bool { return r != nil && slices.Contains(r.refs, wanted) }
+	if sub.base.taken(wanted, func(name string) bool { return takes(sub.held(name)) }) {
+		return true
+	}
+	for _, r := range sub.except {
+		if takes(r) {
 			return true
 		}
 	}
 	for _, resp := range sub.inflight {
-		for _, r := range resp.items {
-			if r != nil && slices.Contains(r.refs, wanted) {
-				return true
-			}
+		if slices.ContainsFunc(resp.items, func(it sent) bool { return takes(it.resource) }) {
+			return true
 		}
 	}
 	return false
@@ -221,28 +228,31 @@ func (st *stream) hasClusterOf(endpoints string) bool {
 
 // send writes one response. A dialect that cannot express it (the removal of
 // endpoints in state-of-the-world) has nothing to wait for either.
-func (st *stream) send(t Type, due map[string]*resource) error {
+func (st *stream) send(t Type, due []sent) error {
+	slices.SortFunc(due, func(a, b sent) int { return strings.Compare(a.name, b.name) })
 	st.nonces++
 	resp := &response{nonce: strconv.FormatUint(st.nonces, 10), items: due}
 	sub := &st.subs[t]
-	message := st.dialect.encode(t, resp, sub, st.want.versions[t])
+	frame := st.dialect.encode(t, resp, sub, st.want.types[t].version)
 	newest := sub.nonce
 	sub.mark(resp)
 	if t == Clusters {
-		for name, res := range due {
-			if res != nil && versionOf(sub.held[name]) != res.version {
-				st.warm(res)
+		for _, it := range due {
+			if it.resource != nil && versionOf(sub.held(it.name)) != it.version {
+				st.follow(it.resource)
 			}
 		}
 	}
-	if message == nil {
+	if frame == nil {
 		sub.nonce = newest
 		sub.inflight = sub.inflight[:len(sub.inflight)-1]
 		st.acked(t, resp)
 		return nil // only endpoints and routes come here
 	}
-	st.record(Record{Response: message})
-	return st.dialect.write(message)
+	if st.srv.cfg.Record != nil {
+		st.record(Record{Response: frame.message()})
+	}
+	return st.dialect.write(frame)
 }
 
 // clock starts, or stops, the time an update may wait. A newer set does not
@@ -259,12 +269,13 @@ func (st *stream) clock(waiting bool) {
 
 // takeStock publishes where the stream stands, and reports a set that has
 // become live.
-func (st *stream) takeStock() {
+func (st *stream) takeStock(g *gates) {
 	phase := PhaseUnpublished
 	if st.want != nil {
-		phase = st.phase()
+		phase = st.phase(g)
 		for t := range numTypes {
 			st.types[t] = st.typeStatus(t)
+			st.rebase(t)
 		}
 	}
 	news := phase == PhaseLive && st.live != st.want.version
@@ -280,7 +291,7 @@ func (st *stream) takeStock() {
 	}
 }
 
-func (st *stream) phase() Phase {
+func (st *stream) phase(g *gates) Phase {
 	open := func(t Type) bool {
 		for name, it := range st.subs[t].todo {
 			if !st.subs[t].absent(name, it, st.target(t, name)) {
@@ -289,7 +300,6 @@ func (st *stream) phase() Phase {
 		}
 		return false
 	}
-	g := st.gates()
 	b := g.backlogs
 	switch {
 	case !g.ready || b[Endpoints].upserts:
@@ -310,7 +320,7 @@ func (st *stream) phase() Phase {
 
 func (st *stream) typeStatus(t Type) TypeStatus {
 	sub, ts := &st.subs[t], st.types[t]
-	ts.Wanted, ts.Rejected = st.want.versions[t], nil
+	ts.Wanted, ts.Rejected = st.want.types[t].version, nil
 	sent, acked := sub.asked, sub.asked
 	for name, it := range sub.todo {
 		target := st.target(t, name)

@@ -17,14 +17,13 @@ type subscription struct {
 	asked    bool // the client has sent a request for this type
 	named    bool // it has subscribed by name or "*": the legacy wildcard is over
 	wildcard bool
-	names    map[string]struct{} // explicit subscriptions
+	names    nameSet // explicit subscriptions
 
-	// held is what the client has accepted and still has. A resource known
-	// only from initial_resource_versions has a version and nothing else.
-	held map[string]*resource
+	holding
 	// todo has an entry for each name that the client does not hold as the
 	// wanted set has it, if it subscribed to it or is going to.
 	todo     map[string]*item
+	most     int         // len(todo) at its largest
 	inflight []*response // sent and not yet answered, oldest first
 	nonce    string      // of the newest response
 	claims   string      // state-of-the-world: the version the client came with
@@ -43,7 +42,7 @@ type item struct {
 // response is what one message carried.
 type response struct {
 	nonce string
-	items map[string]*resource // nil = removed
+	items []sent // sorted by name
 }
 
 // uncertain is the version of what a client may have in one form, in another
@@ -66,20 +65,46 @@ func (i *item) parked(target *resource) bool {
 // absent: there is nothing to give and nothing to take away, only a question
 // to answer.
 func (s *subscription) absent(name string, it *item, target *resource) bool {
-	return target == nil && s.held[name] == nil && (it.nonce == "" || it.sent == nil)
-}
-
-func newSubscription() subscription {
-	return subscription{names: map[string]struct{}{}, held: map[string]*resource{}, todo: map[string]*item{}}
+	return target == nil && s.held(name) == nil && (it.nonce == "" || it.sent == nil)
 }
 
 func (s *subscription) has(name string) bool {
-	return s.wildcard || s.explicit(name)
+	return s.wildcard || s.names.has(name)
 }
 
-func (s *subscription) explicit(name string) bool {
-	_, ok := s.names[name]
-	return ok
+// expected: the client has not subscribed to this name of the wanted set, and
+// is going to: it has not asked for clusters (or listeners) at all, or it is
+// given one that names these endpoints (or this route table).
+func (st *stream) expected(t Type, name string) bool {
+	if st.want == nil {
+		return false
+	}
+	taken := func(by Type) bool {
+		return st.want.types[by].taken(ref{t, name}, func(taker string) bool {
+			return st.subs[by].names.has(taker) || st.expected(by, taker)
+		})
+	}
+	switch t {
+	case Endpoints:
+		return taken(Clusters)
+	case Routes:
+		return taken(Listeners)
+	default:
+		return (st.subs[t].wildcard || !st.subs[t].asked) && !st.want.types[t].onDemand[name]
+	}
+}
+
+// touchNeeds is touch for what a resource needs of types that clients ask for
+// by name.
+func (st *stream) touchNeeds(r *resource) {
+	if r == nil {
+		return
+	}
+	for _, need := range r.refs {
+		if need.typ != Clusters {
+			st.touch(need.typ, need.name)
+		}
+	}
 }
 
 // touch compares what the client holds under a name with what is wanted, and
@@ -88,17 +113,34 @@ func (st *stream) touch(t Type, name string) {
 	sub, target := &st.subs[t], st.target(t, name)
 	it := sub.todo[name]
 	switch {
-	case !sub.has(name) && (target == nil || !st.want.required(t, name)):
-		delete(sub.todo, name)
+	case !sub.has(name) && (target == nil || !st.expected(t, name)):
+		sub.strike(name)
 	case it != nil && (it.force || it.nonce != ""):
 		// due anyway, or decided when the answer comes
-	case versionOf(sub.held[name]) == versionOf(target):
+	case versionOf(sub.held(name)) == versionOf(target):
 		if target != nil {
-			sub.held[name] = target // also what the client brought along
+			sub.hold(name, target) // also what the client brought along
 		}
-		delete(sub.todo, name)
+		sub.strike(name)
 	case it == nil:
-		sub.todo[name] = &item{}
+		sub.file(name)
+	}
+}
+
+func (s *subscription) file(name string) *item {
+	if s.todo == nil {
+		s.todo = map[string]*item{}
+	}
+	it := &item{}
+	s.todo[name] = it
+	s.most = max(s.most, len(s.todo))
+	return it
+}
+
+func (s *subscription) strike(name string) {
+	delete(s.todo, name)
+	if len(s.todo) == 0 && s.most > 8 { // a map does not shrink
+		s.todo, s.most = nil, 0
 	}
 }
 
@@ -108,15 +150,15 @@ func (st *stream) touchAll(t Type) {
 	if st.want != nil {
 		// A state-of-the-world client names one version for all it holds. That
 		// says what it holds only if it always asks for everything.
-		if sub.claims == st.want.versions[t] && sub.wildcard {
-			sub.held = maps.Clone(st.want.byName[t])
+		if sub.claims == st.want.types[t].version && sub.wildcard {
+			sub.base, sub.except = st.want.types[t], nil
 		}
 		sub.claims = ""
-		for name := range st.want.byName[t] {
+		for _, name := range st.want.types[t].names {
 			st.touch(t, name)
 		}
 	}
-	for name := range sub.held {
+	for name := range sub.except {
 		st.touch(t, name)
 	}
 	for name := range sub.todo {
@@ -147,7 +189,7 @@ func (st *stream) handle(r *request) error {
 	if first {
 		sub.claims = r.version
 		for name, version := range r.initial {
-			sub.held[name] = &resource{name: name, version: version}
+			sub.hold(name, &resource{name: name, version: version})
 		}
 		st.inherit(t, r.initial)
 	}
@@ -158,16 +200,27 @@ func (st *stream) handle(r *request) error {
 	}
 	st.subscribe(t, r.subscribe, first)
 	st.unsubscribe(t, r.unsubscribe)
-	if len(sub.names) > st.srv.cfg.MaxNames {
+	if sub.names.len() > st.srv.cfg.MaxNames {
 		return status.Errorf(codes.ResourceExhausted, "more than %d names of type %s", st.srv.cfg.MaxNames, t)
 	}
 	if first {
 		if !sub.wildcard {
-			maps.DeleteFunc(sub.held, func(name string, _ *resource) bool { return !sub.has(name) })
+			maps.DeleteFunc(sub.except, func(name string, _ *resource) bool { return !sub.has(name) })
 		}
 		st.touchAll(t)
+		st.touchTaken(t)
 	}
 	return nil
+}
+
+// touchTaken follows a change of what the client asks of clusters or listeners.
+func (st *stream) touchTaken(t Type) {
+	switch t {
+	case Clusters:
+		st.touchAll(Endpoints)
+	case Listeners:
+		st.touchAll(Routes)
+	}
 }
 
 // subscribe adds names. The answer to a name is due even if the client has the
@@ -177,23 +230,31 @@ func (st *stream) subscribe(t Type, names []string, first bool) {
 	for _, name := range names {
 		if name == "*" {
 			if !sub.wildcard {
+				sub.unbase()
 				sub.wildcard = true
 				st.touchAll(t)
+				st.touchTaken(t)
 			}
 			continue
 		}
-		sub.names[name] = struct{}{}
-		if !first || sub.held[name] == nil {
+		wanted := st.want.get(t, name)
+		if wanted != nil {
+			name = wanted.name // the same string for all
+		}
+		sub.keep(name, func() { sub.names.add(name) })
+		if !first || sub.held(name) == nil {
 			sub.demand(name)
 		}
+		st.touchNeeds(wanted)
 	}
 }
 
 func (s *subscription) demand(name string) {
-	if s.todo[name] == nil {
-		s.todo[name] = &item{}
+	it := s.todo[name]
+	if it == nil {
+		it = s.file(name)
 	}
-	s.todo[name].force = true
+	it.force = true
 }
 
 // unsubscribe takes names away. Names that were never subscribed are ignored.
@@ -202,22 +263,25 @@ func (s *subscription) demand(name string) {
 func (st *stream) unsubscribe(t Type, names []string) {
 	sub := &st.subs[t]
 	for _, name := range names {
-		switch _, explicit := sub.names[name]; {
+		switch {
 		case name == "*" && sub.wildcard:
 			sub.wildcard = false
-			for _, held := range slices.Collect(maps.Keys(sub.held)) {
+			for _, held := range slices.Collect(maps.Keys(sub.except)) {
 				st.forget(t, held)
 			}
 			for _, due := range slices.Collect(maps.Keys(sub.todo)) {
 				st.forget(t, due)
 			}
-		case !explicit:
+			st.touchTaken(t)
+		case !sub.names.has(name):
 		case sub.wildcard:
-			delete(sub.names, name)
+			sub.keep(name, func() { sub.names.remove(name) })
 			sub.demand(name)
+			st.touchNeeds(st.want.get(t, name))
 		default:
-			delete(sub.names, name)
+			sub.names.remove(name)
 			st.forget(t, name)
+			st.touchNeeds(st.want.get(t, name))
 		}
 	}
 }
@@ -228,8 +292,8 @@ func (st *stream) forget(t Type, name string) {
 	if sub.has(name) {
 		return
 	}
-	delete(sub.held, name)
-	delete(sub.todo, name)
+	delete(sub.except, name)
+	sub.strike(name)
 	st.touch(t, name)
 }
 
@@ -242,7 +306,7 @@ func (s *subscription) changes(names []string) (subscribe, unsubscribe []string)
 	asked := make(map[string]struct{}, len(names))
 	for _, name := range names {
 		asked[name] = struct{}{}
-		_, had := s.names[name]
+		had := s.names.has(name)
 		if name == "*" && !s.wildcard || name != "*" && !had {
 			subscribe = append(subscribe, name)
 		}
@@ -251,7 +315,7 @@ func (s *subscription) changes(names []string) (subscribe, unsubscribe []string)
 	if _, all := asked["*"]; s.wildcard && !all {
 		unsubscribe = append(unsubscribe, "*")
 	}
-	for name := range s.names {
+	for name := range s.names.all() {
 		if _, still := asked[name]; !still {
 			unsubscribe = append(unsubscribe, name)
 		}
@@ -282,21 +346,18 @@ func (st *stream) settle(t Type, r *request) {
 
 func (st *stream) acked(t Type, resp *response) {
 	sub := &st.subs[t]
-	for name, res := range resp.items {
+	for _, answered := range resp.items {
+		name, res := answered.name, answered.resource
 		if !sub.has(name) {
 			continue // unsubscribed meanwhile
 		}
-		if res == nil {
-			delete(sub.held, name)
-		} else {
-			sub.held[name] = res
-		}
+		sub.hold(name, res)
 		if it := sub.todo[name]; it != nil && it.nonce == resp.nonce {
 			it.nonce = ""
 			// A forced item was asked for after this response: the cluster has
 			// changed in between and still waits for its endpoints.
 			if t == Endpoints && res != nil && !it.force {
-				delete(st.warming, name)
+				st.warm(name, false)
 			}
 		}
 		st.touch(t, name)
@@ -313,8 +374,9 @@ func (st *stream) acked(t Type, resp *response) {
 func (st *stream) nacked(t Type, resp *response, message string) {
 	sub := &st.subs[t]
 	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: time.Now()}
-	nack.Resources = blamed(message, slices.Sorted(maps.Keys(resp.items)))
-	for name, res := range resp.items {
+	nack.Resources = blamed(message, resp.items)
+	for _, refused := range resp.items {
+		name, res := refused.name, refused.resource
 		it := sub.todo[name]
 		if it == nil || it.nonce != resp.nonce {
 			continue // unsubscribed, or a newer one is on its way
@@ -323,13 +385,13 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 		if slices.Contains(nack.Resources, name) {
 			it.rejected = versionOf(res)
 			st.cool(t, res, name)
-		} else if h := cmp.Or(res, sub.held[name]); h != nil {
-			sub.held[name] = &resource{name: name, version: uncertain, refs: h.refs}
+		} else if h := cmp.Or(res, sub.held(name)); h != nil {
+			sub.hold(name, &resource{name: name, version: uncertain, refs: h.refs})
 		}
 		st.touch(t, name)
 	}
 	for _, name := range nack.Resources {
-		if h := sub.held[name]; h != nil && h.version != uncertain {
+		if h := sub.held(name); h != nil && h.version != uncertain {
 			nack.Running[name] = h.version
 		}
 	}
@@ -346,24 +408,25 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 func (st *stream) cool(t Type, res *resource, name string) {
 	switch {
 	case t == Endpoints:
-		delete(st.warming, name)
+		st.warm(name, false)
 	case t == Clusters && res != nil:
 		for _, ref := range res.refs {
-			delete(st.warming, ref.name)
+			st.warm(ref.name, false)
 		}
 	}
 }
 
 // blamed returns the names that occur in message as whole words, or all.
-func blamed(message string, names []string) []string {
-	var found []string
-	for _, name := range names {
-		if mentions(message, name) {
-			found = append(found, name)
+func blamed(message string, items []sent) []string {
+	var all, found []string
+	for _, it := range items {
+		all = append(all, it.name)
+		if mentions(message, it.name) {
+			found = append(found, it.name)
 		}
 	}
 	if found == nil {
-		return names
+		return all
 	}
 	return found
 }

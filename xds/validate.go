@@ -169,11 +169,11 @@ func (*validator) mirrors(policies []*routev3.RouteAction_RequestMirrorPolicy, r
 
 // closure checks that whatever a resource refers to is in the set, or in
 // Envoy's bootstrap.
-func (v *validator) closure(c *compiled, static []string) {
-	for t, all := range c.byName {
+func (v *validator) closure(byName [numTypes]map[string]*resource, static []string) {
+	for t, all := range byName {
 		for name, r := range all {
 			for _, ref := range r.refs {
-				if c.byName[ref.typ][ref.name] != nil || ref.typ == Clusters && slices.Contains(static, ref.name) {
+				if byName[ref.typ][ref.name] != nil || ref.typ == Clusters && slices.Contains(static, ref.name) {
 					continue
 				}
 				v.fault("%s %s: refers to %s %q, which the set does not have", Type(t), name, ref.typ, ref.name)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,14 +14,58 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
+// tally counts what each of many streams does once.
+type tally struct {
+	want int64
+	done chan struct{} // closed by the last one
+
+	mu sync.Mutex
+	at []time.Time
+}
+
+func newTally(want int) *tally {
+	return &tally{want: int64(want), done: make(chan struct{}), at: make([]time.Time, 0, want)}
+}
+
+func (t *tally) add() {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.at = append(t.at, now); int64(len(t.at)) == t.want {
+		close(t.done)
+	}
+}
+
+// wait waits until all have done it.
+func (t *tally) wait(ctx context.Context) error {
+	select {
+	case <-t.done:
+		return nil
+	case <-ctx.Done():
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return fmt.Errorf("%d of %d streams have answered: %w", len(t.at), t.want, ctx.Err())
+	}
+}
+
+// since are the times from t0 on, in milliseconds, sorted.
+func (t *tally) since(t0 time.Time) []float64 {
+	var out []float64
+	for _, at := range t.at {
+		out = append(out, milliseconds(at.Sub(t0)))
+	}
+	return out // in the order of the clock
+}
+
 // memoryStream is a delta ADS stream without a network: a client that asks for
 // all clusters and acknowledges whatever it is sent, at once.
 type memoryStream struct {
-	grpc.ServerStream // nil: a server of ADS calls nothing else of it
+	grpc.ServerStream // nil: a server of ADS calls nothing but the methods below
 	ctx               context.Context
 	requests          chan *discoveryv3.DeltaDiscoveryRequest
 	acks              *atomic.Pointer[tally]
@@ -41,6 +86,11 @@ func (s *memoryStream) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
+}
+
+// SendMsg takes what Send takes, in whatever form.
+func (s *memoryStream) SendMsg(m any) error {
+	return s.Send(m.(proto.Message).ProtoReflect().Interface().(*discoveryv3.DeltaDiscoveryResponse))
 }
 
 func (s *memoryStream) Recv() (*discoveryv3.DeltaDiscoveryRequest, error) {

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
@@ -192,9 +191,7 @@ func (n *Node) Run(ctx context.Context) error {
 	dmscv1.RegisterAnnouncementServiceServer(api, &announcements{node: n})
 	peer := grpc.NewServer(limits...)
 	n.peers.Register(peer)
-	ads := grpc.NewServer(grpc.MaxConcurrentStreams(32), grpc.WaitForHandlers(true),
-		// The bootstrap has Envoy ping every 5 s; by default gRPC takes that for abuse and closes.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	ads := grpc.NewServer(xds.ServerOptions()...)
 	n.envoy.Register(ads)
 	for _, s := range []*grpc.Server{api, peer} {
 		healthpb.RegisterHealthServer(s, health.NewServer())

@@ -30,7 +30,7 @@ const patience = 10 * time.Second
 func Serve(t testing.TB, srv *xds.Server) *grpc.ClientConn {
 	t.Helper()
 	lis := bufconn.Listen(1 << 20)
-	g := grpc.NewServer(grpc.WaitForHandlers(true))
+	g := grpc.NewServer(xds.ServerOptions()...)
 	srv.Register(g)
 	done := make(chan struct{})
 	go func() {
