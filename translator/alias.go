@@ -91,18 +91,24 @@ func (b *builder) byHost() []*routev3.VirtualHost {
 		hosts = append(hosts, &routev3.VirtualHost{
 			Name:    aliasHost(aliases[0]),
 			Domains: []string{hostPrefix + key, hostPrefix + key + ":*"},
-			Routes:  append(b.enterByHost(aliases), bothWays(b.noPrefix)...),
+			Routes:  append(b.enterByHost(aliases), bothWays(b.unknownHost)...),
 		})
 	}
+	hosts = append(hosts, b.externalHosts()...)
 	return append(hosts, &routev3.VirtualHost{
 		Name:    "dmsc/no-prefix",
 		Domains: []string{hostPrefix + "*"},
-		Routes:  bothWays(b.noPrefix),
+		Routes:  bothWays(b.unknownHost),
 	})
 }
 
-func (b *builder) noPrefix(c class) *routev3.Route {
-	return b.refuse(c, 404, codeNoPrefix, "no service prefix, and no HostAlias of this gateway for this host and path")
+// unknownHost says what would let a request in, or out. One that a pod meant
+// for the mesh and one for a host outside look alike, unless it is a CONNECT.
+func (b *builder) unknownHost(c class) *routev3.Route {
+	if c == classTCP {
+		return b.notAllowed(c, "no service prefix, and no ExternalService (protocol: tcp) of "+string(b.Node)+" allows CONNECT to this host and port")
+	}
+	return b.refuse(c, 404, codeNoPrefix, "no service prefix, and no HostAlias or ExternalService of "+string(b.Node)+" for this host and path")
 }
 
 // aliasesOf are the aliases of one side, those of a host together, longest path

@@ -62,6 +62,8 @@ func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnect
 	m.GenerateRequestId = wrapperspb.Bool(true)
 	m.UseRemoteAddress = wrapperspb.Bool(true)
 	m.SkipXffAppend = false
+	// A host outside the mesh hears the scheme that it is asked by.
+	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{MatchUpstream: true}
 	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
 	m.LocalReplyConfig = b.borderReplies()
 	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}

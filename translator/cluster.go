@@ -21,10 +21,10 @@ import (
 // our own demote listener.
 const localConnectTimeout = 300 * time.Millisecond
 
-// cluster is an EDS cluster with its members.
+// cluster is a cluster with its members.
 type cluster struct {
 	cluster   *clusterv3.Cluster
-	endpoints *endpointv3.ClusterLoadAssignment
+	endpoints *endpointv3.ClusterLoadAssignment // nil unless they come by EDS
 }
 
 func (b *builder) clusters() []cluster {
@@ -61,6 +61,9 @@ func (b *builder) clusters() []cluster {
 			dmsc.Protocol
 			pods []Service
 		}{protocol, pods}, func() cluster { return b.podCluster(name, protocol, pods) })
+	}
+	for _, e := range b.Externals {
+		add(ExternalCluster(e), e, func() cluster { return b.externalCluster(e) })
 	}
 	for e := range b.RIB.All() {
 		if !e.Local {

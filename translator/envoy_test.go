@@ -3,8 +3,11 @@ package translator_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -28,10 +31,14 @@ import (
 // Each testdata/envoy file is a small network of real Envoys that run what
 // Translate gives, and what pods on it see. Commands:
 //
-//	pod <name> [forge]         an HTTP server at {name}; forge: answers with dmsc-* headers
+//	pod <name> [forge] [names] [tls=host] [fail=n]
+//	                           an HTTP server at {name}; forge: answers with dmsc-* headers;
+//	                           names: adds those of all headers it was sent;
+//	                           tls: with a certificate for host that {ca} signed;
+//	                           fail: it hangs up on the first n requests
 //	tcp <name>                 a TCP server at {name}
 //	envoy                      starts the node of the scene below; {name} is an address
-//	get <node> [host=h] [path=/p] [times=n]
+//	get <node> [host=h] [path=/p] [method=m] [times=n]
 //	                           a request to the node's ingress, with the headers
 //	                           below; repeated: the different answers, sorted
 //	raw <node>                 the lines below, as they are, to the node's ingress
@@ -41,7 +48,8 @@ import (
 //	probe <node> path=/p       what the agent asks
 //	fabric <node>              a request to the node's fabric listener
 //
-// An address {name} that nothing was started at is a dead host.
+// An address {name} that nothing was started at is a dead host. {name.ip} and
+// {name.port} are its parts.
 func TestEnvoyForwardsAsTranslated(t *testing.T) {
 	envoy := findEnvoy(t)
 	datadriven.Walk(t, "testdata/envoy", func(t *testing.T, file string) {
@@ -60,6 +68,8 @@ type network struct {
 	redact   *strings.Replacer
 	dir      string
 	replaced []string
+
+	authority authority
 }
 
 func newNetwork(t *testing.T, envoy string) *network {
@@ -75,6 +85,8 @@ func newNetwork(t *testing.T, envoy string) *network {
 		states: make(map[string]translator.State),
 		redact: strings.NewReplacer(),
 		dir:    dir,
+
+		authority: newAuthority(t),
 	}
 }
 
@@ -85,7 +97,10 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 	}
 	switch d.Cmd {
 	case "pod":
-		n.pod(t, name, d.HasArg("forge"))
+		p := pod{name: name, forge: d.HasArg("forge"), names: d.HasArg("names")}
+		d.MaybeScanArgs(t, "tls", &p.tls)
+		d.MaybeScanArgs(t, "fail", &p.fail)
+		n.pod(t, p)
 		return ""
 	case "tcp":
 		n.tcp(t, name)
@@ -97,11 +112,14 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		host, path := "", "/"
 		d.MaybeScanArgs(t, "host", &host)
 		d.MaybeScanArgs(t, "path", &path)
+		host = n.expand(host)
+		method := "GET"
+		d.MaybeScanArgs(t, "method", &method)
 		times := 1
 		d.MaybeScanArgs(t, "times", &times)
 		var answers []string
 		for range times {
-			answers = append(answers, n.get(t, n.states[name].Addrs.Ingress, path, host, d.Input))
+			answers = append(answers, n.send(t, method, n.states[name].Addrs.Ingress, path, host, d.Input))
 		}
 		slices.Sort(answers)
 		return strings.Join(slices.Compact(answers), "")
@@ -114,6 +132,7 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 	case "connect":
 		to := "db.example:5432"
 		d.MaybeScanArgs(t, "to", &to)
+		to = n.expand(to)
 		return n.exchange(t, n.states[name].Addrs.Ingress, "CONNECT "+to+" HTTP/1.1\nHost: "+to+"\n"+d.Input)
 	case "websocket":
 		host, path := "ws.example", "/"
@@ -135,20 +154,51 @@ func (n *network) expand(text string) string {
 }
 
 func (n *network) address(name string) string {
+	if name == "ca" {
+		return n.authority.file
+	}
+	if name, ok := strings.CutSuffix(name, ".ip"); ok {
+		host, _, _ := net.SplitHostPort(n.address(name))
+		return host
+	}
+	if name, ok := strings.CutSuffix(name, ".port"); ok {
+		_, port, _ := net.SplitHostPort(n.address(name))
+		return port
+	}
 	if n.ports[name] == 0 {
 		n.ports[name] = 15900 + len(n.ports)
 	}
 	return fmt.Sprintf("%s:%d", n.ip, n.ports[name])
 }
 
+type pod struct {
+	name  string
+	forge bool
+	names bool
+	tls   string // host
+	fail  int64
+}
+
 // pod echoes what it was sent of ours and of Envoy's.
-func (n *network) pod(t *testing.T, name string, forge bool) {
-	n.serve(t, name, func(w http.ResponseWriter, r *http.Request) {
+func (n *network) pod(t *testing.T, p pod) {
+	var certificate *tls.Config
+	if p.tls != "" {
+		certificate = &tls.Config{Certificates: []tls.Certificate{n.authority.certificate(t, p.tls)}}
+	}
+	var failed atomic.Int64
+	n.serveAs(t, p.name, certificate, func(w http.ResponseWriter, r *http.Request) {
 		if r.Host == "health.dmsc" {
 			return
 		}
 		n.served.Add(1)
-		if forge {
+		if failed.Add(1) <= p.fail {
+			panic(http.ErrAbortHandler)
+		}
+		name := p.name
+		if r.TLS != nil {
+			name += " (" + r.Proto + " to " + r.TLS.ServerName + ")"
+		}
+		if p.forge {
 			for _, header := range []string{"dmsc-error", "dmsc-hop", "dmsc-node", "dmsc-generation"} {
 				w.Header().Set(header, "forged")
 			}
@@ -161,21 +211,37 @@ func (n *network) pod(t *testing.T, name string, forge bool) {
 		if r.RequestURI != "/" {
 			path = " " + r.RequestURI
 		}
+		if p.names {
+			path += fmt.Sprint(" ", slices.Sorted(maps.Keys(r.Header)))
+		}
 		fmt.Fprintf(w, "%s:%s%s", name, path, ours(r.Header))
 	})
 }
 
 // serve runs an HTTP/1.1 and HTTP/2 server at {name} until the test ends.
 func (n *network) serve(t *testing.T, name string, handler http.HandlerFunc) {
-	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)}
+	n.serveAs(t, name, nil, handler)
+}
+
+// serveAs is serve behind TLS, unless there is no certificate.
+func (n *network) serveAs(t *testing.T, name string, certificate *tls.Config, handler http.HandlerFunc) {
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols), TLSConfig: certificate, ErrorLog: log.New(io.Discard, "", 0)}
 	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	l, err := net.Listen("tcp", n.address(name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); server.Serve(l) }()
+	go func() {
+		defer close(done)
+		if certificate != nil {
+			server.ServeTLS(l, "", "")
+			return
+		}
+		server.Serve(l)
+	}()
 	t.Cleanup(func() { server.Close(); <-done })
 }
 
@@ -240,9 +306,9 @@ func (n *network) startAs(t *testing.T, text string, change func(*bootstrapv3.Bo
 	config := writeYAML(t, boot)
 
 	ctx, cancel := context.WithCancel(context.Background())
-	var log strings.Builder
+	var output strings.Builder
 	cmd := exec.CommandContext(ctx, n.envoy, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-	cmd.Stderr = &log
+	cmd.Stderr = &output
 	if err := cmd.Start(); err != nil {
 		cancel()
 		t.Fatal(err)
@@ -260,7 +326,7 @@ func (n *network) startAs(t *testing.T, text string, change func(*bootstrapv3.Bo
 		case <-late:
 			t.Fatalf("envoy of %s is not live after 30 s", state.Node)
 		case <-exited:
-			t.Fatalf("envoy of %s ended before it was live:\n%s", state.Node, log.String())
+			t.Fatalf("envoy of %s ended before it was live:\n%s", state.Node, output.String())
 		case <-poll.C:
 		}
 		if response, err := admin.Get("http://admin/ready"); err == nil {
@@ -300,7 +366,11 @@ func (n *network) stats(t *testing.T, node string) map[string]int {
 }
 
 func (n *network) get(t *testing.T, addr, path, host, headers string) string {
-	request, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+path, nil)
+	return n.send(t, "GET", addr, path, host, headers)
+}
+
+func (n *network) send(t *testing.T, method, addr, path, host, headers string) string {
+	request, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,11 +37,12 @@ const (
 
 // The codes of headerError.
 const (
-	codeLoop      = "loop"
-	codeNoRoute   = "no-route"
-	codeNoPrefix  = "no-prefix"
-	codeNoHealthy = "no-healthy"
-	codeStarting  = "starting"
+	codeLoop       = "loop"
+	codeNoRoute    = "no-route"
+	codeNoPrefix   = "no-prefix"
+	codeNotAllowed = "not-allowed"
+	codeNoHealthy  = "no-healthy"
+	codeStarting   = "starting"
 
 	// Those of a border and of names of another protocol.
 	codeOverloaded  = "overloaded"
@@ -95,22 +96,32 @@ func viaMark(node dmsc.NodeID) string { return "<" + string(node) + ">" }
 // doubled header cannot smuggle a second value past the route.
 func borderMutations() []*mutationv3.HeaderMutation {
 	const keepPrefix, keepTrace = "x-dmsc-keep-0", "x-dmsc-keep-1"
-	return []*mutationv3.HeaderMutation{
+	m := []*mutationv3.HeaderMutation{
 		remove(keepPrefix),
 		appendHeader(setHeader(keepPrefix, "%REQ("+headerPrefix+")%")),
 		remove(keepTrace),
 		appendHeader(setHeader(keepTrace, "%REQ("+headerTrace+")%")),
+	}
+	m = append(m, removeOurs()...)
+	return append(m,
+		appendHeader(setHeader(headerPrefix, "%REQ("+keepPrefix+")%")),
+		remove(keepPrefix),
+		appendHeader(setHeader(headerTrace, "%REQ("+keepTrace+")%")),
+		remove(keepTrace),
+		appendHeader(headerOption(headerPrefix, hostPrefix+"%REQ(:AUTHORITY)%", corev3.HeaderValueOption_ADD_IF_ABSENT)),
+	)
+}
+
+// removeOurs removes every header that means something to the fabric or to
+// Envoy.
+func removeOurs() []*mutationv3.HeaderMutation {
+	return []*mutationv3.HeaderMutation{
 		removePrefixed("dmsc-"),
 		removePrefixed("x-envoy-"),
 		// Many servers read _ as -.
 		removePrefixed("dmsc_"),
 		removePrefixed("x_envoy_"),
 		removePrefixed("x_forwarded_"),
-		appendHeader(setHeader(headerPrefix, "%REQ("+keepPrefix+")%")),
-		remove(keepPrefix),
-		appendHeader(setHeader(headerTrace, "%REQ("+keepTrace+")%")),
-		remove(keepTrace),
-		appendHeader(headerOption(headerPrefix, hostPrefix+"%REQ(:AUTHORITY)%", corev3.HeaderValueOption_ADD_IF_ABSENT)),
 	}
 }
 

@@ -347,7 +347,7 @@ func (c *counted) Close() error { return nil }
 // neighbours, who would take it for dead otherwise.
 func TestAnOverloadedEnvoyRefusesClientsAndServesNeighbours(t *testing.T) {
 	n := newNetwork(t, findEnvoy(t))
-	n.pod(t, "pod", false)
+	n.pod(t, pod{name: "pod"})
 	dir := t.TempDir()
 	press := func(share string) {
 		t.Helper()

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -58,7 +59,16 @@ type scene struct {
 		Strip              bool
 		From               string // pods (default), outside, both
 	}
-	Strict bool
+	Strict    bool
+	Externals []struct {
+		Name, Host string
+		Port       uint16
+		Protocol   dmsc.Protocol
+		TLS, CA    string
+		Endpoints  []string
+		Timeout    time.Duration
+		Retries    uint32
+	}
 }
 
 func readScene(t *testing.T, file string) translator.State {
@@ -128,6 +138,12 @@ func parseScene(t *testing.T, text string) translator.State {
 			t.Fatalf("alias from %q", a.From)
 		}
 		s.Aliases = append(s.Aliases, translator.Alias{Host: a.Host, Path: a.Path, Prefix: dmsc.MustParsePrefix(a.Prefix), StripPath: a.Strip, From: from})
+	}
+	for _, e := range in.Externals {
+		s.Externals = append(s.Externals, translator.External{
+			Name: e.Name, Host: e.Host, Port: e.Port, Protocol: e.Protocol, ServerName: e.TLS, CA: e.CA,
+			Endpoints: e.Endpoints, Timeout: e.Timeout, Retries: e.Retries,
+		})
 	}
 	return s
 }

@@ -27,6 +27,8 @@ type State struct {
 	// Strict has the ingress refuse what servers understand differently: header
 	// names with an underscore and paths with an escaped slash.
 	Strict bool
+	// Externals let requests of pods leave the mesh.
+	Externals []External
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -28,6 +28,10 @@ func Static(id dmsc.NodeID, addrs Addrs, r Resources) (*bootstrapv3.Bootstrap, e
 		boot.StaticResources.Listeners = append(boot.StaticResources.Listeners, l)
 	}
 	for _, c := range sortedValues(r.Clusters) {
+		if c.GetType() != clusterv3.Cluster_EDS {
+			boot.StaticResources.Clusters = append(boot.StaticResources.Clusters, c)
+			continue
+		}
 		c = proto.CloneOf(c)
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 		c.EdsClusterConfig = nil

@@ -11,7 +11,7 @@ import (
 // label for what a cluster is, which listener, which steered name.
 func TestEnvoysCountersSpeakOurWords(t *testing.T) {
 	n := newNetwork(t, findEnvoy(t))
-	n.pod(t, "pod", false)
+	n.pod(t, pod{name: "pod"})
 	n.start(t, n.expand(`
 node: sg-1
 addrs: {ingress: "{sg-1}", fabric: "{sg-1.fabric}", probe: "{sg-1.probe}"}

@@ -21,12 +21,12 @@ import (
 
 // Resources are the complete configuration of one Envoy, each map keyed by the
 // name of the resource. Listeners take their routes by RDS and clusters their
-// endpoints by EDS, both over ADS. Resources are not changed after Translate.
+// endpoints by EDS, both over ADS; only external hosts are found by DNS. Resources are not changed after Translate.
 type Resources struct {
 	Listeners map[string]*listenerv3.Listener
 	Routes    map[string]*routev3.RouteConfiguration
 	Clusters  map[string]*clusterv3.Cluster
-	// Endpoints has one assignment per cluster, under the name of the cluster.
+	// Endpoints has one assignment per EDS cluster, under the name of the cluster.
 	Endpoints map[string]*endpointv3.ClusterLoadAssignment
 	// Generation is what dmsc/hello answers: a hash of the routes, 16 hexadecimal
 	// digits. Nothing else is in it, so that a change of health, or a cluster that
@@ -83,7 +83,9 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	}
 	for _, m := range b.clusters() {
 		r.Clusters[m.cluster.Name] = m.cluster
-		r.Endpoints[m.cluster.Name] = m.endpoints
+		if m.endpoints != nil {
+			r.Endpoints[m.cluster.Name] = m.endpoints
+		}
 	}
 	if err := errors.Join(b.faults...); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
@@ -143,6 +145,9 @@ func (b *builder) check() {
 	}
 	for _, a := range b.Aliases {
 		b.fault(a.Validate())
+	}
+	for _, e := range b.Externals {
+		b.fault(e.Validate())
 	}
 }
 

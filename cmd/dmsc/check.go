@@ -73,7 +73,7 @@ func checkPath(path string) (found, error) {
 	}
 	if slices.Contains(border.Kinds, docs[0].Kind) {
 		set, err := border.Load(path)
-		return found{what: fmt.Sprintf("host aliases %d", len(set.Aliases))}, err
+		return found{what: fmt.Sprintf("host aliases %d, external services %d", len(set.Aliases), len(set.Externals))}, err
 	}
 	return found{}, docs[0].Errorf("$.kind", manifest.CodeKind, "%s is read by no program of this version", docs[0].Kind)
 }

@@ -62,6 +62,9 @@ func (r *reader) alias() {
 	for i, host := range s.Hosts {
 		at := fmt.Sprintf(".hosts[%d]", i)
 		a.Host = r.host(at, host)
+		if a.From&translator.Pods != 0 {
+			r.owns(a.Host, at)
+		}
 		for _, name := range []string{"pods", "outside"} {
 			if a.From&sides[name] != 0 {
 				r.claim(name+" "+a.Host+a.Path, at, fmt.Sprintf("%s%s from %s", a.Host, a.Path, name))

@@ -11,13 +11,14 @@ import (
 )
 
 // Kinds of the documents this package reads. They may stand in one file.
-var Kinds = []string{KindAlias}
+var Kinds = []string{KindExternal, KindAlias}
 
 // The stable codes of this package, which follow those of scsc/policy.
 const (
 	CodeHost  = "DMSC301"
 	CodePath  = "DMSC302"
 	CodeClaim = "DMSC303"
+	CodeLocal = "DMSC304"
 )
 
 // Codes lists every code of this package with its meaning and what to do.
@@ -25,11 +26,13 @@ var Codes = []struct{ Code, Meaning, Fix string }{
 	{CodeHost, "the host is no host name", "write the full name, in a-z 0-9 . _ -, without port, scheme and wildcard"},
 	{CodePath, "the path is not one that a request can be matched by", "write it as the service sees it: /orders/v1, without escapes, query and dot segments"},
 	{CodeClaim, "two documents claim the same requests", "give one of the two another host, path or port, or remove it"},
+	{CodeLocal, "the target of an ExternalService is the gateway itself or its link", "name a host outside, or write allowLocal: true if it is meant"},
 }
 
 // Set is what Load has read.
 type Set struct {
-	Aliases []translator.Alias // sorted by host, then path
+	Aliases   []translator.Alias    // sorted by host, then path
+	Externals []translator.External // sorted by host, then name
 }
 
 // Load reads the documents of files, and of the YAML files directly in folders.
@@ -47,13 +50,15 @@ func Parse(file string, data []byte) (Set, error) {
 }
 
 func build(docs []*manifest.Document, err error) (Set, error) {
-	r := &reader{claims: make(map[string]claim)}
+	r := &reader{claims: make(map[string]claim), owners: make(map[string]claim)}
 	faults := []error{err}
 	for _, d := range docs {
 		r.doc = d
 		switch d.Kind {
 		case KindAlias:
 			r.alias()
+		case KindExternal:
+			r.external()
 		default:
 			r.fault(d.Expect(Kinds...))
 		}
@@ -64,6 +69,9 @@ func build(docs []*manifest.Document, err error) (Set, error) {
 	slices.SortFunc(r.set.Aliases, func(x, y translator.Alias) int {
 		return cmp.Or(strings.Compare(x.Host, y.Host), strings.Compare(x.Path, y.Path))
 	})
+	slices.SortFunc(r.set.Externals, func(x, y translator.External) int {
+		return cmp.Or(strings.Compare(x.Host, y.Host), strings.Compare(x.Name, y.Name))
+	})
 	return r.set, nil
 }
 
@@ -72,6 +80,7 @@ type reader struct {
 	doc    *manifest.Document
 	set    Set
 	claims map[string]claim
+	owners map[string]claim // of the hosts that pods name
 	faults []error
 }
 
@@ -91,15 +100,31 @@ func (r *reader) faultf(path, code, format string, args ...any) {
 	r.fault(r.doc.Errorf("$.spec"+path, code, format, args...))
 }
 
+// owns notes that pods reach a host by documents of this kind: it is inside the
+// mesh or outside.
+func (r *reader) owns(host, path string) {
+	first, ok := r.owners[host]
+	switch {
+	case !ok:
+		r.owners[host] = claim{r.doc, path}
+	case first.doc.Kind != r.doc.Kind:
+		r.taken(first, path, host)
+	}
+}
+
 // claim notes that the value at path claims the requests of that key, which
 // what describes.
 func (r *reader) claim(key, path, what string) {
 	if first, ok := r.claims[key]; ok {
-		line, col := first.doc.Position("$.spec" + first.path)
-		r.faultf(path, CodeClaim, "%s is claimed by %s %s at %s:%d:%d already", what, first.doc.Kind, first.doc.Name, first.doc.File, line, col)
+		r.taken(first, path, what)
 		return
 	}
 	r.claims[key] = claim{r.doc, path}
+}
+
+func (r *reader) taken(first claim, path, what string) {
+	line, col := first.doc.Position("$.spec" + first.path)
+	r.faultf(path, CodeClaim, "%s %s at %s:%d:%d claims %s already", first.doc.Kind, first.doc.Name, first.doc.File, line, col, what)
 }
 
 // host checks one name and returns it in lower case.

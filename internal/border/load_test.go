@@ -46,6 +46,16 @@ func text(set border.Set) string {
 		}
 		b.WriteByte('\n')
 	}
+	for _, e := range set.Externals {
+		fmt.Fprintf(&b, "%s:%d %s by %s timeout=%s retries=%d", e.Host, e.Port, e.Protocol, e.Name, e.Timeout, e.Retries)
+		if e.ServerName != "" {
+			fmt.Fprintf(&b, " tls=%s ca=%s", e.ServerName, e.CA)
+		}
+		if len(e.Endpoints) > 0 {
+			fmt.Fprintf(&b, " endpoints=%v", e.Endpoints)
+		}
+		b.WriteByte('\n')
+	}
 	return b.String()
 }
 
@@ -93,7 +103,7 @@ func TestOneBadFileKeepsTheWholeFolderOut(t *testing.T) {
 	if err == nil || len(set.Aliases) != 0 {
 		t.Fatalf("%v, error %v", set, err)
 	}
-	want := fmt.Sprintf("%s/b.yaml:4:16: DMSC303 a.example/x from pods is claimed by HostAlias one at %s/a.yaml:4:16 already", dir, dir)
+	want := fmt.Sprintf("%s/b.yaml:4:16: DMSC303 HostAlias one at %s/a.yaml:4:16 claims a.example/x from pods already", dir, dir)
 	if err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -73,7 +73,7 @@ func TestSamplePoliciesLoad(t *testing.T) {
 
 func TestSampleDocumentsLoad(t *testing.T) {
 	set, err := border.Load(filepath.Join(samples, "documents"))
-	if err != nil || len(set.Aliases) == 0 {
+	if err != nil || len(set.Aliases) == 0 || len(set.Externals) == 0 {
 		t.Errorf("%+v, error %v", set, err)
 	}
 }

@@ -2,6 +2,10 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
@@ -32,19 +36,39 @@ func (n *Node) loadDocuments() error {
 		return nil
 	}
 	n.documents = watch.New(n.cfg.Documents)
-	set, err := border.Load(n.cfg.Documents)
+	set, err := readDocuments(n.cfg.Documents)
+	n.loop.documents.inForce = set
+	return err
+}
+
+// readDocuments also looks at the files that documents name, because Envoy would
+// refuse a cluster over them.
+func readDocuments(path string) (*border.Set, error) {
+	set, err := border.Load(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n.loop.documents.inForce = &set
-	return nil
+	var faults []error
+	for _, e := range set.Externals {
+		if e.ServerName == "" {
+			continue
+		}
+		pem, err := os.ReadFile(e.CA)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s holds no certificate", e.CA)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("external service %s: tls.ca: %w", e.Name, err))
+		}
+	}
+	return &set, errors.Join(faults...)
 }
 
 // watchDocuments reads them again whenever they change.
 func (n *Node) watchDocuments(ctx context.Context) error {
 	return n.documents.Run(ctx, func() {
-		set, err := border.Load(n.documents.Path())
-		_ = n.post(ctx, documentsRead{&set, err})
+		set, err := readDocuments(n.documents.Path())
+		_ = n.post(ctx, documentsRead{set, err})
 	}, func(err error) {
 		n.log.Warn("changes of the documents may be noticed late", "path", n.documents.Path(), "err", err)
 	})
@@ -64,14 +88,14 @@ func (e documentsRead) apply(n *Node, now time.Time) {
 		return
 	}
 	d.inForce = e.set
-	n.log.Info("documents are in force", "path", n.cfg.Documents, "host_aliases", len(e.set.Aliases))
+	n.log.Info("documents are in force", "path", n.cfg.Documents, "host_aliases", len(e.set.Aliases), "external_services", len(e.set.Externals))
 }
 
 func (n *Node) documentsStatus(d documents) *DocumentsStatus {
 	if n.cfg.Documents == "" {
 		return nil
 	}
-	s := &DocumentsStatus{Path: n.cfg.Documents, HostAliases: len(d.inForce.Aliases)}
+	s := &DocumentsStatus{Path: n.cfg.Documents, HostAliases: len(d.inForce.Aliases), ExternalServices: len(d.inForce.Externals)}
 	if d.refused != nil {
 		s.Refused = d.refused.Error()
 	}

@@ -344,7 +344,8 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	begun := time.Now()
 	pub.state = translator.State{
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
-		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering, Aliases: pub.documents.Aliases,
+		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
+		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
 	}
 	set, err := n.translator.Translate(pub.state)
 	translated := time.Now()

@@ -59,11 +59,23 @@ func TestDocumentsComeIntoForceWhenTheyChangeAndABadOneChangesNothing(t *testing
 		t.Error("a bad file has changed what runs")
 	}
 
+	// Envoy would refuse the whole cluster over a file that is not there.
+	write("bad.yaml", "kind: ExternalService\nmetadata: {name: pay}\nspec: {hosts: [pay.example], port: 443, tls: {ca: /no/such.pem}}\n")
+	n.until("the missing certificates are told", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "/no/such.pem"), "refused is %q", s.Refused)
+	})
+
 	if err := os.Remove(filepath.Join(dir, "bad.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	n.until("the rest is at Envoy", has("dmsc/alias/more!example"))
 	if s := sg1.Status().Documents; s.Refused != "" || s.HostAliases != 3 {
+		t.Errorf("status %+v", s)
+	}
+	write("pay.yaml", "kind: ExternalService\nmetadata: {name: pay}\nspec: {hosts: [pay.example], port: 80}\n")
+	n.until("the way out is at Envoy", has("dmsc/external/pay!example/80"))
+	if s := sg1.Status().Documents; s.ExternalServices != 1 {
 		t.Errorf("status %+v", s)
 	}
 }
