@@ -30,6 +30,13 @@ type Config struct {
 	// Prepare is how long an ingress waits for the other nodes of a path to
 	// report a policy live; 1 s.
 	Prepare time.Duration
+	// MaxUnconfirmed is how many ingresses at most have a policy that is new, or
+	// have refused it, before as many have accepted it; as many refusals halt its
+	// rule until that is changed. 1.
+	MaxUnconfirmed int
+	// Confirm is how long the others wait for the answer of an ingress whose
+	// policy is new; 1 s.
+	Confirm time.Duration
 	// WarmUp after the first LSDB, during which nothing is sent: nodes keep the
 	// policies of the former term until this one has had time to judge. 5 s;
 	// negative for none.
@@ -43,6 +50,8 @@ func (c Config) withDefaults() Config {
 	c.Interval = cmp.Or(c.Interval, 5*time.Second)
 	c.WatchInterval = cmp.Or(c.WatchInterval, 500*time.Millisecond)
 	c.Prepare = cmp.Or(c.Prepare, time.Second)
+	c.MaxUnconfirmed = cmp.Or(c.MaxUnconfirmed, 1)
+	c.Confirm = cmp.Or(c.Confirm, time.Second)
 	c.WarmUp = cmp.Or(c.WarmUp, 5*time.Second)
 	return c
 }
@@ -58,8 +67,10 @@ type Center struct {
 	// trackers and steered are rebuilt from what exists in each Tick.
 	trackers   map[trackerKey]*tracker
 	steered    map[steerKey]*steer
-	generation uint64 // of the newest set
-	plans      uint64 // generation of the newest plan
+	rollouts   map[string]*rollout // by rule
+	waiting    bool                // somebody waits for others to confirm
+	generation uint64              // of the newest set
+	plans      uint64              // generation of the newest plan
 	started    time.Time
 	events     []Event
 	warned     map[string]bool
@@ -98,7 +109,7 @@ type NodePlan struct {
 // set, Text says why.
 type Event struct {
 	At     time.Time
-	Kind   string // violated, cleared, proposed, issued, live, late, held, withdrawn, suspended, refused, expired, warning
+	Kind   string // violated, cleared, proposed, issued, live, late, held, withdrawn, suspended, refused, halted, expired, warning
 	Policy string // policy id, if any
 	Node   dmsc.NodeID
 	Text   string
@@ -113,6 +124,7 @@ func NewCenter(cfg Config) *Center {
 		peers:    make(map[dmsc.NodeID]*peer),
 		trackers: make(map[trackerKey]*tracker),
 		steered:  make(map[steerKey]*steer),
+		rollouts: make(map[string]*rollout),
 		warned:   make(map[string]bool),
 	}
 }
@@ -126,6 +138,7 @@ func (c *Center) LSDB(view *linkstate.View) {
 
 // SetPolicies replaces the rules. A rule that changed is judged from new.
 func (c *Center) SetPolicies(rules []policy.QoSPolicy) {
+	c.restart(rules)
 	old := make(map[string]policy.QoSPolicy)
 	for _, r := range c.rules {
 		old[r.Name] = r
@@ -180,7 +193,8 @@ func (c *Center) Status(now time.Time, node dmsc.NodeID, s Status) {
 	if s.Term != c.cfg.Term {
 		return
 	}
-	for _, st := range c.steered {
+	var refused []steerKey
+	for k, st := range c.steered {
 		for _, is := range []*issue{st.active, st.next} {
 			if is == nil || is.policy.ID != s.PolicyID {
 				continue
@@ -191,14 +205,25 @@ func (c *Center) Status(now time.Time, node dmsc.NodeID, s Status) {
 					c.event(now, "live", is.policy.ID, node, fmt.Sprintf("the Envoy of %s follows the policy %v after it was proposed", node, now.Sub(is.proposed).Round(time.Millisecond)))
 				}
 				is.live[node] = true
+				if is == st.active && node == k.ingress {
+					c.confirmed(k, st)
+				}
 			case Suspended, Refused, Expired:
 				delete(is.live, node)
 				c.event(now, s.State.String(), is.policy.ID, node, fmt.Sprintf("%s: %s", node, s.Reason))
-				if is == st.next {
+				switch {
+				case is == st.next:
 					st.next, st.retry = nil, now.Add(5*time.Second)
+				case node == k.ingress && s.State == Refused:
+					refused = append(refused, k)
+				case node == k.ingress:
+					is.answered = true
 				}
 			}
 		}
+	}
+	for _, k := range refused { // one: ids are of one policy
+		c.refuse(now, k, s.Reason)
 	}
 }
 
@@ -215,6 +240,7 @@ func (c *Center) Tick(now time.Time) Decisions {
 	maps.DeleteFunc(c.reports, func(_ dmsc.NodeID, r *report) bool { return now.Sub(r.at) > c.cfg.Stale })
 	c.delays = newDelayTrees()
 	sampled := c.sample(now)
+	c.countUnconfirmed(now)
 	for _, k := range c.keys() {
 		c.decide(now, k, c.steered[k], sampled)
 	}

@@ -45,6 +45,10 @@ type issue struct {
 	route    route
 	proposed time.Time
 	live     map[dmsc.NodeID]bool
+	prepared bool      // the other nodes are live, or late
+	issued   time.Time // to the ingress; zero while it is prepared
+	// answered: the ingress has said how its Envoy takes it, or is late.
+	answered bool
 }
 
 func (c *Center) keys() []steerKey {
@@ -151,7 +155,7 @@ func (c *Center) decide(now time.Time, k steerKey, s *steer, sampled map[tracker
 	case (s.active != nil || s.next != nil) && recovered:
 		c.withdraw(now, s, fmt.Sprintf("the path of plain SPF is clear for %v: %s", s.rule.HoldDown, describeQuality(worst.quality)))
 	case s.next != nil:
-		c.prepare(now, s)
+		c.prepare(now, k, s)
 	case s.active != nil:
 		if pin := c.tracker(keyOf(s.rule, s.active.route)); pin.violated {
 			c.reroute(now, k, s, pin, sampled)
@@ -182,6 +186,10 @@ func (c *Center) judge(s *steer) (worst *tracker, violated, recovered bool) {
 func (c *Center) reroute(now time.Time, k steerKey, s *steer, from *tracker, sampled map[trackerKey]bool) {
 	fresh := slices.ContainsFunc(s.inUse(), func(r route) bool { return sampled[keyOf(s.rule, r)] })
 	if len(from.bad) == 0 || now.Before(s.retry) || !fresh && s.note != "" {
+		return
+	}
+	if why := c.rollout(s.rule.Name).stopped(k.ingress); why != "" {
+		s.note = c.note(now, s.note, "held", k, why)
 		return
 	}
 	best, words, ok := c.choose(now, k.ingress, k.name, s.rule, from.quality)
@@ -229,21 +237,31 @@ func (c *Center) propose(now time.Time, k steerKey, s *steer, from *tracker, bes
 }
 
 // prepare ends phase 1 when every other node of the path is live, or when
-// Prepare has passed: the ingress may then start.
-func (c *Center) prepare(now time.Time, s *steer) {
+// Prepare has passed: the ingress may then start, when the rollout of the rule
+// admits it.
+func (c *Center) prepare(now time.Time, k steerKey, s *steer) {
+	if c.tracker(keyOf(s.rule, s.next.route)).violated {
+		s.next = nil // it has waited too long: there may be a better way by now
+		return
+	}
 	var waiting []string
 	for _, n := range s.next.route.nodes[1:] {
 		if !s.next.live[n] {
 			waiting = append(waiting, string(n))
 		}
 	}
-	if len(waiting) > 0 {
+	if len(waiting) > 0 && !s.next.prepared {
 		if now.Sub(s.next.proposed) < c.cfg.Prepare {
 			return
 		}
 		c.event(now, "late", s.next.policy.ID, s.next.policy.Ingress, fmt.Sprintf("no word from %s within %v; the ingress starts, a broken path falls back to plain SPF", strings.Join(waiting, ", "), c.cfg.Prepare))
 	}
+	s.next.prepared = true
+	if !c.admit(k, s.rule.Name) {
+		return
+	}
 	s.active, s.next = s.next, nil
+	s.active.issued = now
 	c.event(now, "issued", s.active.policy.ID, s.active.policy.Ingress, "traffic moves to "+pathString(s.active.route.nodes))
 }
 

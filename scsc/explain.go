@@ -78,6 +78,12 @@ func (c *Center) Explain(now time.Time, ingress dmsc.NodeID, name dmsc.ServicePr
 	if s.next != nil {
 		line("prepared", s.next.route)
 	}
+	switch stage, why := c.stage(steerKey{ingress, name}, s); stage {
+	case RolloutWaiting:
+		out = append(out, "it waits until the ingresses that have policies of this rule confirm them")
+	case RolloutHalted:
+		out = append(out, why)
+	}
 	if s.active == nil && s.next == nil {
 		out = append(out, "in force: plain SPF")
 	}
@@ -98,6 +104,8 @@ type Row struct {
 	Path     Path
 	Reason   string
 	Live     []dmsc.NodeID // nodes that have reported it live, sorted
+	Rollout  Rollout
+	Stopped  string // why a halted rollout is
 }
 
 // Rows lists every judged name, sorted by (Ingress, Prefix).
@@ -107,6 +115,7 @@ func (c *Center) Rows() []Row {
 		s := c.steered[k]
 		worst, _, _ := c.judge(s)
 		r := Row{Ingress: k.ingress, Prefix: k.name, Rule: s.rule.Name, State: worst.state(), Quality: worst.quality}
+		r.Rollout, r.Stopped = c.stage(k, s)
 		if s.active != nil {
 			p := s.active.policy
 			r.PolicyID, r.Path, r.Reason = p.ID, p.Paths[0], p.Reason

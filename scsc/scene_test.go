@@ -1,6 +1,7 @@
 package scsc_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,12 +23,14 @@ import (
 //
 //	topology             nodes, links and announcements, one per line:
 //	                       sg ID | sr ID | link A B METRIC [capacity=100Mbps] | announce NODE PREFIX [preference=N]
-//	start [term=N] [warmup=D]   makes the Center; all nodes join
+//	start [term=N] [warmup=D] [unconfirmed=N]   makes the Center; all nodes join
 //	policies             QoSPolicy documents; prints what is wrong with them
 //	link A B rtt=D [jitter=D] [lost=N/OF] [sent=BPS] [end=A]   what both ends (or one) measure from now on
 //	service NODE PREFIX delay=D [unhealthy]
 //	cut A B | restore A B       the link leaves or enters the LSDB
 //	silent NODE | talk NODE     the node reports nothing and answers nothing
+//	refuses NODE | accepts NODE the Envoy of the node refuses the policies of which it is the ingress
+//	stages               how far each name has come at each ingress
 //	leave NODE | join NODE      the session ends or begins
 //	status NODE STATE REASON    the node reports suspended, refused or expired of all it holds
 //	run D [events] [plans] [sets]   time passes: nodes report every 500 ms and answer LIVE, the
@@ -63,6 +66,7 @@ type scene struct {
 	services map[dmsc.NodeID][]scsc.ServiceReport
 	silent   map[dmsc.NodeID]bool
 	away     map[dmsc.NodeID]bool
+	refuses  map[dmsc.NodeID]bool
 	holds    map[dmsc.NodeID]scsc.PolicySet
 	out      strings.Builder
 }
@@ -75,6 +79,7 @@ func newScene() *scene {
 		services: make(map[dmsc.NodeID][]scsc.ServiceReport),
 		silent:   make(map[dmsc.NodeID]bool),
 		away:     make(map[dmsc.NodeID]bool),
+		refuses:  make(map[dmsc.NodeID]bool),
 		holds:    make(map[dmsc.NodeID]scsc.PolicySet),
 	}
 }
@@ -104,7 +109,8 @@ func (s *scene) do(d *datadriven.TestData) (string, error) {
 		if err != nil {
 			warm = -1
 		}
-		s.center = scsc.NewCenter(scsc.Config{Term: max(term, 1), WarmUp: warm})
+		unconfirmed, _ := strconv.Atoi(opts["unconfirmed"])
+		s.center = scsc.NewCenter(scsc.Config{Term: max(term, 1), WarmUp: warm, MaxUnconfirmed: unconfirmed})
 		s.center.LSDB(s.net.view())
 		for _, n := range s.net.ids() {
 			if !s.away[n] {
@@ -135,6 +141,14 @@ func (s *scene) do(d *datadriven.TestData) (string, error) {
 		s.center.LSDB(s.net.view())
 	case "silent", "talk":
 		s.silent[node(0)] = d.Cmd == "silent"
+	case "refuses", "accepts":
+		for i := range words {
+			s.refuses[node(i)] = d.Cmd == "refuses"
+		}
+	case "stages":
+		for _, r := range s.center.Rows() {
+			s.printf("%s at %s: %s", r.Prefix, r.Ingress, strings.TrimSpace(strings.Join([]string{cmp.Or(string(r.Rollout), "plain SPF"), r.PolicyID, r.Stopped}, " ")))
+		}
 	case "leave":
 		s.away[node(0)] = true
 		s.center.NodeGone(node(0))
@@ -257,7 +271,11 @@ func (s *scene) apply(d scsc.Decisions, show []string) {
 			s.printSet(set.Node, set.Set)
 		}
 		for _, p := range set.Set.Policies {
-			if !s.silent[set.Node] {
+			switch {
+			case s.silent[set.Node]:
+			case s.refuses[set.Node] && p.Ingress == set.Node:
+				s.center.Status(s.now, set.Node, scsc.Status{Term: set.Set.Term, Generation: set.Set.Generation, PolicyID: p.ID, State: scsc.Refused, Reason: "refused by Envoy: no good"})
+			default:
 				s.center.Status(s.now, set.Node, scsc.Status{Term: set.Set.Term, Generation: set.Set.Generation, PolicyID: p.ID, State: scsc.Live})
 			}
 		}

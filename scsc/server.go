@@ -60,7 +60,12 @@ type Server struct {
 	center   *Center
 	sessions map[dmsc.NodeID]*session
 	news     bool // something to publish
+	soon     *time.Timer
+	hurried  bool // soon runs
 }
+
+// hurry is how soon after an answer a rollout goes on: several come in at once.
+const hurry = 5 * time.Millisecond
 
 // event is one thing that happens to the loop.
 type event interface{ isEvent() }
@@ -146,6 +151,9 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	s.soon = time.NewTimer(time.Hour)
+	s.soon.Stop()
+	defer s.soon.Stop()
 	step := time.NewTicker(s.cfg.Step)
 	defer step.Stop()
 	for {
@@ -158,6 +166,9 @@ func (s *Server) Run(ctx context.Context) error {
 		case e := <-s.events:
 			s.apply(time.Now(), e)
 		case <-step.C:
+			s.tick(time.Now())
+		case <-s.soon.C:
+			s.hurried = false
 			s.tick(time.Now())
 		}
 	}
@@ -183,6 +194,10 @@ func (s *Server) apply(now time.Time, e event) {
 		s.center.Telemetry(now, e.node, e.report)
 	case reported:
 		s.center.Status(now, e.node, e.status)
+		if s.center.Waiting() && !s.hurried {
+			s.hurried = true
+			s.soon.Reset(hurry)
+		}
 	case loaded:
 		if e.err != nil {
 			s.log.Error("policies are refused, the last good ones stay", "err", e.err)

@@ -2,6 +2,7 @@ package scsc
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-memdb"
@@ -12,7 +13,10 @@ import (
 
 // Tables is the read side of a Server: what it knows, as rows that never
 // change. Readers get a consistent picture and never ask the loop.
-type Tables struct{ db *memdb.MemDB }
+type Tables struct {
+	db     *memdb.MemDB
+	halted atomic.Pointer[[]string]
+}
 
 // NodeRow is a node with a session or with telemetry.
 type NodeRow struct {
@@ -93,7 +97,7 @@ func newTables() *Tables {
 	if err != nil {
 		panic(fmt.Sprintf("scsc: table schema: %v", err)) // it is constant
 	}
-	return &Tables{db}
+	return &Tables{db: db}
 }
 
 // publish replaces all rows in one transaction.
@@ -136,6 +140,15 @@ func (t *Tables) publish(c *Center) error {
 		}
 	}
 	txn.Commit()
+	t.halted.Store(new(c.Halted()))
+	return nil
+}
+
+// Halted lists the rules whose rollout is halted, sorted by precedence.
+func (t *Tables) Halted() []string {
+	if h := t.halted.Load(); h != nil {
+		return *h
+	}
 	return nil
 }
 

@@ -132,12 +132,17 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))
 	}
 	var events eventLog
+	metrics := newCentreMetrics()
 	s, err := scsc.NewServer(scsc.ServerConfig{
-		Center: scsc.Config{Term: term, TTL: cfg.PolicyTTL}, Domain: cfg.Domain, Policies: cfg.Policies, Logger: log, OnEvent: events.add,
+		Center: scsc.Config{Term: term, TTL: cfg.PolicyTTL, MaxUnconfirmed: cfg.MaxUnconfirmed}, Domain: cfg.Domain, Policies: cfg.Policies, Logger: log, OnEvent: func(e scsc.Event) {
+			events.add(e)
+			metrics.events.WithLabelValues(e.Kind).Inc()
+		},
 	})
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("scsc: %w", err))
 	}
+	metrics.count(s.Tables())
 	var observing atomic.Bool
 	o, err := observer.New(observer.Config{
 		Node: cfg.Node, Domain: cfg.Domain, Addresses: cfg.Observe, Log: log,
@@ -153,7 +158,7 @@ func runSCSC(ctx context.Context, file string, flags map[string]any, stderr io.W
 	s.Register(g)
 	log.Info("scsc starts", "term", term)
 	return serveDaemon(ctx, "scsc", log, g, cfg.Listen, cfg.Health, admin.Config{
-		Metrics: admin.NewMetrics(),
+		Metrics: metrics.registry,
 		Ready: func() []admin.Check {
 			if !observing.Load() {
 				return []admin.Check{{Name: "lsdb", Detail: fmt.Sprintf("none of %v has sent its database yet", cfg.Observe)}}

@@ -24,6 +24,10 @@ type policyRow struct {
 	Weight   uint32        `json:"weight"`   // of 100
 	Reason   string        `json:"reason"`
 	Live     []dmsc.NodeID `json:"live"` // who has reported the policy live
+	// Rollout is preparing, waiting, issued, confirmed or halted; "" while plain
+	// SPF is in force and wanted. Stopped says why it is halted.
+	Rollout string `json:"rollout"`
+	Stopped string `json:"stopped"`
 }
 
 type qualityFields struct {
@@ -41,7 +45,7 @@ func policyPage(r scsc.Row) policyRow {
 			DelayMicros: r.Quality.Delay.Microseconds(), JitterMicros: r.Quality.Jitter.Microseconds(),
 			Loss: r.Quality.Loss, Uncertain: r.Quality.Uncertain,
 		},
-		PolicyID: r.PolicyID, Path: list(r.Path.Nodes), Weight: r.Path.Weight, Reason: r.Reason, Live: list(r.Live),
+		PolicyID: r.PolicyID, Path: list(r.Path.Nodes), Weight: r.Path.Weight, Reason: r.Reason, Live: list(r.Live), Rollout: string(r.Rollout), Stopped: r.Stopped,
 	}
 	if r.Quality.Available != scsc.Unlimited {
 		p.Quality.AvailableBPS = &r.Quality.Available

@@ -18,10 +18,11 @@ func TestPagesOfTheSCSC(t *testing.T) {
 		"policies": pages([]scsc.Row{{
 			Ingress: "sg-1", Prefix: dmsc.MustParsePrefix("b"), Rule: "b-fast", State: "VIOLATED",
 			Quality:  scsc.Quality{Delay: 81 * time.Millisecond, Jitter: 1500 * time.Microsecond, Loss: 0.01, Available: 2e7, Uncertain: true},
-			PolicyID: "7.3", Reason: "delay", Live: []dmsc.NodeID{"sg-1", "sr-1"},
+			PolicyID: "7.3", Rollout: scsc.RolloutConfirmed, Reason: "delay", Live: []dmsc.NodeID{"sg-1", "sr-1"},
 			Path: scsc.Path{Nodes: []dmsc.NodeID{"sg-1", "sr-1", "sg-4"}, Instance: dmsc.MustParsePrefix("b/4"), Weight: 100},
 		}, {
 			Ingress: "sg-2", Prefix: dmsc.MustParsePrefix("b/4"), Rule: "b-fast", State: "OK", Quality: scsc.Quality{Available: scsc.Unlimited},
+			Rollout: scsc.RolloutHalted, Stopped: "the rollout is halted until the policy is changed: refused by sg-1",
 		}}, policyPage),
 		"nodes": pages([]scsc.NodeRow{{
 			Node: "sg-1", Connected: true, Reported: at, Term: 7, Generation: 3, Policies: 1,

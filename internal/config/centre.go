@@ -52,6 +52,9 @@ type SCSC struct {
 	Policies string   // file or folder of policies; "" = none
 	// PolicyTTL is how long nodes keep steering without a word of the SCSC.
 	PolicyTTL time.Duration
+	// MaxUnconfirmed is how many gateways have a policy that is new before as many
+	// have accepted it; as many refusals halt it (rollout.max_unconfirmed).
+	MaxUnconfirmed int
 }
 
 type scscKeys struct {
@@ -65,11 +68,16 @@ type scscKeys struct {
 	Policies string   `yaml:"policies"`
 
 	PolicyTTL manifest.Duration `yaml:"policy_ttl"`
+	Rollout   rolloutKeys       `yaml:"rollout"`
+}
+
+type rolloutKeys struct {
+	MaxUnconfirmed int `yaml:"max_unconfirmed"`
 }
 
 // LoadSCSC reads the configuration of an SCSC, by the rules of LoadNode.
 func LoadSCSC(path string, flags map[string]any) (*SCSC, error) {
-	k := scscKeys{Node: "scsc", Domain: defaultDomain, Listen: "127.0.0.1:17804", Health: "127.0.0.1:17805", Log: defaultLog, PolicyTTL: manifest.Duration(10 * time.Minute)}
+	k := scscKeys{Node: "scsc", Domain: defaultDomain, Listen: "127.0.0.1:17804", Health: "127.0.0.1:17805", Log: defaultLog, PolicyTTL: manifest.Duration(10 * time.Minute), Rollout: rolloutKeys{1}}
 	s, err := load(path, flags, &k)
 	if err != nil {
 		return nil, err
@@ -78,10 +86,13 @@ func LoadSCSC(path string, flags map[string]any) (*SCSC, error) {
 	c := &SCSC{
 		Node: s.node(k.Node), Domain: s.domain(k.Domain), Log: s.log(k.Log),
 		Listen: s.listen(taken, "listen", k.Listen, true), Health: s.listen(taken, "health", k.Health, true),
-		Observe: s.dials("observe", k.Observe), Policies: k.Policies, PolicyTTL: time.Duration(k.PolicyTTL),
+		Observe: s.dials("observe", k.Observe), Policies: k.Policies, PolicyTTL: time.Duration(k.PolicyTTL), MaxUnconfirmed: k.Rollout.MaxUnconfirmed,
 	}
 	if c.PolicyTTL < time.Second || c.PolicyTTL > 24*time.Hour {
 		s.faultf("policy_ttl", manifest.CodeValue, "%s is not between 1s and 24h", c.PolicyTTL)
+	}
+	if c.MaxUnconfirmed < 1 || c.MaxUnconfirmed > 1000 {
+		s.faultf("rollout.max_unconfirmed", manifest.CodeValue, "%d is not between 1 and 1000", c.MaxUnconfirmed)
 	}
 	if len(k.Observe) == 0 {
 		s.faultf("observe", manifest.CodeMissing, "the address of at least one node's peering listener is needed")

@@ -14,12 +14,21 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
 	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // slowed is a network in which sg-1 reaches sg-2 by sr-1, which is slow, or at
 // a higher cost by sr-2. a/1 is at sg-2; everything is known to the SCSC.
 func slowed(t *testing.T, ttl time.Duration) *network {
+	t.Helper()
+	n := prepareSlowed(t, ttl)
+	n.slow()
+	return n
+}
+
+// prepareSlowed makes the network that slow starts.
+func prepareSlowed(t *testing.T, ttl time.Duration) *network {
 	t.Helper()
 	n := prepare(t, "sg-1 sr-1", "sg-2 sr-1", "sg-1 sr-2", "sg-2 sr-2")
 	for _, a := range n.nodes {
@@ -36,10 +45,14 @@ func slowed(t *testing.T, ttl time.Duration) *network {
 	}{{"sg-1", "/sr-1"}, {"sr-1", "/sg-1"}} {
 		n.nodes[end.at].envoy.slow[end.path] = 60 * time.Millisecond
 	}
+	return n
+}
+
+func (n *network) slow() {
+	n.t.Helper()
 	n.start()
 	n.pod("pod-1", "sg-2", service("a/1"))
 	n.routed("sg-1", "a/1", "sr-1")
-	return n
 }
 
 // policies are "id state" at a node, without the number in the id.
@@ -263,5 +276,26 @@ func TestAPolicyThatEnvoyRefusesIsSuspendedAlone(t *testing.T) {
 	}
 	if s.PolicyCounts.Live != 1 || s.PolicyCounts.Refused != 1 || len(s.Refusals) != 0 {
 		t.Errorf("policies %+v, refusals %+v", s.PolicyCounts, s.Refusals)
+	}
+}
+
+// The SCSC hears of the refusal, takes the policy back and issues it to nobody
+// else; the name goes by plain SPF.
+func TestARefusedPolicyIsHaltedEverywhere(t *testing.T) {
+	n := prepareSlowed(t, time.Minute)
+	sg1 := n.nodes["sg-1"]
+	sg1.envoy.refuseHost = "dmsc/policy/a/1"
+	n.slow()
+	n.until("the SCSC has halted the policy", func() error {
+		return when(n.scsc.happened("refused", "sg-1") && n.scsc.happened("halted", ""), "it has not")
+	})
+	n.policyIs("sg-1")
+	n.settled("sg-1")
+	if got := n.pinned("sg-1"); got != "" || n.route("sg-1", "a/1") != "sr-1" {
+		t.Errorf("Envoy pins %q", got)
+	}
+	rows, err := n.scsc.Tables().Policies()
+	if err != nil || len(rows) != 1 || rows[0].Rollout != scsc.RolloutHalted || rows[0].Stopped != "the rollout is halted until the policy is changed: refused by sg-1" {
+		t.Errorf("%v, rows %+v", err, rows)
 	}
 }
