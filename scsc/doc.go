@@ -26,8 +26,11 @@
 // sample, and without samples the last decision holds. When m of n samples
 // reach a threshold, Dijkstra over measured delays finds the best instance and
 // path; if that is better, a policy goes to the other nodes of the path first
-// and to the ingress as soon as these report it live. When all the paths of
-// plain SPF have been clear for the hold-down, the policy is withdrawn.
+// and to the ingress as soon as these report it live. Of several ingresses one
+// has it first (Config.MaxUnconfirmed), then waves as large as what has proved
+// good follow; when Envoys refuse it, its rule is halted (rollout.go). When all
+// the paths of plain SPF have been clear for the hold-down, the policy is
+// withdrawn.
 //
 // Server puts the Center behind the gRPC QoSService, Client is the other end of
 // it in a node, and Overlay, pure again, is what a node keeps: the newest set,
