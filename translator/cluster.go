@@ -65,7 +65,10 @@ func (b *builder) clusters() []cluster {
 	for _, e := range b.Externals {
 		add(ExternalCluster(e), e, func() cluster { return b.externalCluster(e) })
 	}
-	for _, e := range b.names.delivered() {
+	for e := range b.RIB.All() {
+		if !e.Local {
+			continue
+		}
 		switch e.Kind {
 		case rib.Announced:
 			deliver(LocalCluster(e.Prefix), e.Protocol, e)

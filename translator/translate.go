@@ -1,6 +1,8 @@
 package translator
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +16,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
 )
 
 // Resources are the complete configuration of one Envoy, each map keyed by the
@@ -44,21 +47,19 @@ func Translate(s State) (Resources, error) { return new(Translator).Translate(s)
 type Translator struct {
 	node  dmsc.NodeID
 	addrs Addrs
-	names *names
-	made  map[string]product // of the last state without a fault
-	tables
+	made  map[string]part // of the last state without a fault
 }
 
-// product is something that was made, and all but Node and Addrs that it was
-// made from.
-type product struct{ from, made any }
+// part is something that was made, and all but Node and Addrs that it was made
+// from.
+type part struct{ from, made any }
 
-// once makes the product of that name, unless the last state had it already,
-// from the same.
+// once makes the part of that name, unless the last state had it already, from
+// the same.
 func once[T any](b *builder, name string, from any, make func() T) T {
 	p, ok := b.last[name]
 	if !ok || !reflect.DeepEqual(p.from, from) {
-		p = product{from, make()}
+		p = part{from, make()}
 	}
 	b.made[name] = p
 	return p.made.(T)
@@ -69,15 +70,14 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	if s.RIB == nil {
 		s.RIB = rib.NewRIB(s.Node)
 	}
-	if t.names == nil || t.node != s.Node || t.addrs != s.Addrs {
-		*t = Translator{node: s.Node, addrs: s.Addrs, names: newNames(s.Node)}
-	}
 	b := newBuilder(s)
-	b.last, b.names = t.made, t.names
-	b.names.follow(s.RIB, b.steering)
+	if t.node == s.Node && t.addrs == s.Addrs {
+		b.last = t.made
+	}
 	b.check()
 	r := Resources{
 		Listeners: once(b, "listeners", b.Strict, b.listeners),
+		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
 	}
@@ -87,15 +87,13 @@ func (t *Translator) Translate(s State) (Resources, error) {
 			r.Endpoints[m.cluster.Name] = m.endpoints
 		}
 	}
-	routes := b.routes()
 	if err := errors.Join(b.faults...); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
-	if err := t.tables.settle(routes, b.hello); err != nil {
+	if err := r.seal(b); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
-	r.Routes, r.Generation = maps.Clone(t.tables.sealed), t.tables.generation
-	t.made = b.made
+	t.node, t.addrs, t.made = s.Node, s.Addrs, b.made
 	return r, nil
 }
 
@@ -104,24 +102,30 @@ func (t *Translator) Translate(s State) (Resources, error) {
 type builder struct {
 	State
 	links    map[linkstate.LinkKey]Neighbour
+	local    map[dmsc.ServicePrefix]*rib.Entry // announced and delivered here
 	services map[dmsc.ServicePrefix][]Service
 	steering map[dmsc.ServicePrefix][]WeightedPath // usable ones only
 	faults   []error
 
-	names      *names             // see Translator
-	last, made map[string]product // see once
+	last, made map[string]part // see Translator
 }
 
 func newBuilder(s State) *builder {
 	b := &builder{
 		State:    s,
 		links:    make(map[linkstate.LinkKey]Neighbour),
+		local:    make(map[dmsc.ServicePrefix]*rib.Entry),
 		services: make(map[dmsc.ServicePrefix][]Service),
 		steering: make(map[dmsc.ServicePrefix][]WeightedPath),
-		made:     make(map[string]product),
+		made:     make(map[string]part),
 	}
 	for _, n := range s.Neighbours {
 		b.links[n.LinkKey] = n
+	}
+	for e := range s.RIB.All() {
+		if e.Kind == rib.Announced && e.Local {
+			b.local[e.Prefix] = e
+		}
 	}
 	for _, service := range s.Services {
 		b.services[service.Prefix] = append(b.services[service.Prefix], service)
@@ -151,6 +155,25 @@ func (b *builder) fault(err error) {
 	if err != nil {
 		b.faults = append(b.faults, err)
 	}
+}
+
+// seal adds the virtual host dmsc/hello, whose answer depends on all other
+// routes.
+func (r *Resources) seal(b *builder) error {
+	sum := sha256.New()
+	var buf []byte
+	for _, m := range sortedValues(r.Routes) {
+		var err error
+		buf, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf[:0], m)
+		if err != nil {
+			return fmt.Errorf("route table %s: %w", m.Name, err)
+		}
+		sum.Write(buf) // which begin with the name
+	}
+	r.Generation = hex.EncodeToString(sum.Sum(nil)[:8])
+	fabric := r.Routes[fabricName]
+	fabric.VirtualHosts = slices.Insert(fabric.VirtualHosts, 0, b.hello(r.Generation))
+	return nil
 }
 
 // neighbours are the nodes on the far ends of the links, sorted.

@@ -81,6 +81,7 @@ func (d *sotwDialect) recv() (*request, error) {
 func (*sotwDialect) encode(t Type, resp *response, sub *subscription, _ string) *frame {
 	var all []sent
 	if t == Clusters || t == Listeners {
+		sub.carry(resp)
 		all = sub.full(resp)
 	} else {
 		all = slices.DeleteFunc(slices.Clone(resp.items), func(it sent) bool { return it.resource == nil })

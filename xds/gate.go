@@ -148,8 +148,12 @@ func (st *stream) judgeRemoval(t Type, name string, g *gates) verdict {
 	return gated
 }
 
-// clusterDue: a cluster that takes these endpoints is about to be sent.
+// clusterDue: a cluster that takes these endpoints is about to be sent, and none
+// that was sent waits for them.
 func (st *stream) clusterDue(endpoints string) bool {
+	if _, warming := st.warming[endpoints]; warming {
+		return false
+	}
 	sub := &st.subs[Clusters]
 	return st.want.types[Clusters].taken(ref{Endpoints, endpoints}, func(name string) bool {
 		it := sub.todo[name]
@@ -260,6 +264,19 @@ func (st *stream) follow(cluster *resource) {
 		st.warm(ref.name, true)
 		if sub := &st.subs[Endpoints]; sub.has(ref.name) {
 			sub.demand(ref.name)
+		}
+	}
+}
+
+// carry adds to resp what earlier responses said and nobody has answered: left
+// out of a whole response, it would be removed.
+func (s *subscription) carry(resp *response) {
+	for _, earlier := range s.inflight {
+		for _, it := range earlier.items {
+			newer := slices.ContainsFunc(resp.items, func(other sent) bool { return other.name == it.name })
+			if i := s.todo[it.name]; !newer && i != nil && i.nonce == earlier.nonce {
+				resp.items = append(resp.items, it)
+			}
 		}
 	}
 }

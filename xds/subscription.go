@@ -200,6 +200,9 @@ func (st *stream) handle(r *request) error {
 	}
 	st.subscribe(t, r.subscribe, first)
 	st.unsubscribe(t, r.unsubscribe)
+	if t == Clusters {
+		st.release()
+	}
 	if sub.names.len() > st.srv.cfg.MaxNames {
 		return status.Errorf(codes.ResourceExhausted, "more than %d names of type %s", st.srv.cfg.MaxNames, t)
 	}
@@ -224,7 +227,8 @@ func (st *stream) touchTaken(t Type) {
 }
 
 // subscribe adds names. The answer to a name is due even if the client has the
-// resource already, except for what it brought along from an earlier stream.
+// resource already, except for what it brought along from an earlier stream;
+// but a cluster that was sent on this stream needs its endpoints again.
 func (st *stream) subscribe(t Type, names []string, first bool) {
 	sub := &st.subs[t]
 	for _, name := range names {
@@ -242,7 +246,8 @@ func (st *stream) subscribe(t Type, names []string, first bool) {
 			name = wanted.name // the same string for all
 		}
 		sub.keep(name, func() { sub.names.add(name) })
-		if !first || sub.held(name) == nil {
+		_, warming := st.warming[name]
+		if !first || sub.held(name) == nil || t == Endpoints && warming {
 			sub.demand(name)
 		}
 		st.touchNeeds(wanted)
@@ -386,7 +391,9 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 			it.rejected = versionOf(res)
 			st.cool(t, res, name)
 		} else if h := cmp.Or(res, sub.held(name)); h != nil {
-			sub.hold(name, &resource{name: name, version: uncertain, refs: h.refs})
+			unsure := *h
+			unsure.version = uncertain
+			sub.hold(name, &unsure)
 		}
 		st.touch(t, name)
 	}

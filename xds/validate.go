@@ -138,12 +138,10 @@ func (v *validator) filter(t Type, name string, config *anypb.Any, refs map[ref]
 			refs[ref{Routes, rds.GetRouteConfigName()}] = struct{}{}
 		}
 		if inline := hcm.GetRouteConfig(); inline != nil {
-			var domains [][]uint64
 			for _, vh := range inline.GetVirtualHosts() {
 				v.host(t, name, vh, refs)
-				domains = append(domains, domainHashes(vh))
 			}
-			v.unique(t, name, inline, domains, slices.Concat(domains...))
+			v.unique(t, name, inline, inline.GetVirtualHosts())
 			v.mirrors(inline.GetRequestMirrorPolicies(), refs)
 		}
 	case config.MessageIs((*tcpproxyv3.TcpProxy)(nil)):

@@ -133,3 +133,5 @@ func (r *RIB) entries(facts []*fact) iter.Seq[*Entry] {
 		}
 	}
 }
+
+func (r *RIB) all() []*fact { return r.facts.Items() }

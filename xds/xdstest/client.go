@@ -1,6 +1,7 @@
 package xdstest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -8,17 +9,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 )
@@ -51,97 +52,70 @@ func Serve(t testing.TB, srv *xds.Server) *grpc.ClientConn {
 	return conn
 }
 
-// Client is one delta ADS stream. Its methods fail the test, and belong to the
-// test's goroutine.
+// Client is one ADS client that says what its test tells it to. Its methods
+// fail the test, and belong to the test's goroutine.
 type Client struct {
 	t      testing.TB
-	node   string
-	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
-	cancel context.CancelFunc
-	in     chan *Response
+	stream *Stream
 	fences int
+	subs   map[xds.Type]*world // state of the world only
 
 	// Log has every response so far, fences excluded.
 	Log []*Response
-	// Held is what the client has accepted: type → name → version.
+	// Held is what the client has accepted: type → name → version. In the
+	// state-of-the-world dialect that is the version of the whole type.
 	Held map[xds.Type]map[string]string
 }
 
-// Response is one message of the server.
-type Response struct {
-	*discoveryv3.DeltaDiscoveryResponse
-	Type xds.Type
+// world is what a state-of-the-world request repeats each time.
+type world struct {
+	names          []string
+	nonce, version string
 }
 
-// Names are the resources sent, in the order of the message.
-func (r *Response) Names() []string {
-	names := make([]string, len(r.GetResources()))
-	for i, res := range r.GetResources() {
-		names[i] = res.GetName()
-	}
-	return names
-}
-
-// String is "clusters +a +b -c", as Expect takes it.
-func (r *Response) String() string {
-	words := []string{r.Type.String()}
-	for _, n := range r.Names() {
-		words = append(words, "+"+n)
-	}
-	for _, n := range r.GetRemovedResources() {
-		words = append(words, "-"+n)
-	}
-	return strings.Join(words, " ")
-}
-
-// Dial opens a stream for node, which ends with the test or with Close.
+// Dial opens a delta stream for node, which ends with the test or with Close.
 func Dial(t testing.TB, conn grpc.ClientConnInterface, node string) *Client {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	return DialAs(t, conn, Delta, node)
+}
+
+// DialAs is Dial in the given dialect.
+func DialAs(t testing.TB, conn grpc.ClientConnInterface, dialect Dialect, node string) *Client {
+	t.Helper()
+	stream, err := Open(conn, dialect, node)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Client{
-		t: t, node: node, stream: stream, cancel: cancel,
-		in:   make(chan *Response, 1024),
-		Held: map[xds.Type]map[string]string{},
-	}
+	c := &Client{t: t, stream: stream, Held: map[xds.Type]map[string]string{}, subs: map[xds.Type]*world{}}
 	for typ := xds.Clusters; typ <= xds.Listeners; typ++ {
-		c.Held[typ] = map[string]string{}
+		c.Held[typ], c.subs[typ] = map[string]string{}, &world{}
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer close(c.in)
-		for {
-			m, err := stream.Recv()
-			if err != nil {
-				return
-			}
-			r := &Response{DeltaDiscoveryResponse: m}
-			for typ := xds.Clusters; typ <= xds.Listeners; typ++ {
-				if typ.URL() == m.GetTypeUrl() {
-					r.Type = typ
-				}
-			}
-			c.in <- r
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
+	t.Cleanup(stream.End)
 	return c
 }
 
 // Close ends the stream.
-func (c *Client) Close() { c.cancel() }
+func (c *Client) Close() { c.stream.cancel() }
 
 // Send writes a request as it is, with the node filled in.
-func (c *Client) Send(r *discoveryv3.DeltaDiscoveryRequest) {
+func (c *Client) Send(r proto.Message) {
 	c.t.Helper()
-	r.Node = &corev3.Node{Id: c.node}
+	if err := c.stream.SendMessage(r); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+func (c *Client) say(r Request) {
+	c.t.Helper()
+	if w := c.subs[r.Type]; c.stream.Dialect == SotW {
+		w.names = slices.DeleteFunc(w.names, func(name string) bool { return slices.Contains(r.Unsubscribe, name) })
+		for _, name := range r.Subscribe {
+			if !slices.Contains(w.names, name) {
+				w.names = append(w.names, name)
+			}
+		}
+		r.Nonce, r.Names, r.Version = cmp.Or(r.Nonce, w.nonce), w.names, w.version
+	}
 	if err := c.stream.Send(r); err != nil {
 		c.t.Fatalf("send: %v", err)
 	}
@@ -150,50 +124,55 @@ func (c *Client) Send(r *discoveryv3.DeltaDiscoveryRequest) {
 // Subscribe asks for names; without any, the first time, for everything.
 func (c *Client) Subscribe(typ xds.Type, names ...string) {
 	c.t.Helper()
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ.URL(), ResourceNamesSubscribe: names})
+	c.say(Request{Type: typ, Subscribe: names})
 }
 
 // Resume is Subscribe on a new stream by a client that holds versions.
 func (c *Client) Resume(typ xds.Type, held map[string]string, names ...string) {
 	c.t.Helper()
 	maps.Copy(c.Held[typ], held)
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: typ.URL(), ResourceNamesSubscribe: names, InitialResourceVersions: held,
-	})
+	for _, version := range held {
+		c.subs[typ].version = version
+	}
+	c.say(Request{Type: typ, Subscribe: names, Initial: held})
 }
 
 // Unsubscribe takes names back.
 func (c *Client) Unsubscribe(typ xds.Type, names ...string) {
 	c.t.Helper()
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ.URL(), ResourceNamesUnsubscribe: names})
+	c.say(Request{Type: typ, Unsubscribe: names})
 }
 
 // Ack accepts r.
 func (c *Client) Ack(r *Response) {
 	c.t.Helper()
+	whole := c.stream.Dialect == SotW && (r.Type == xds.Clusters || r.Type == xds.Listeners)
+	if whole {
+		clear(c.Held[r.Type])
+	}
 	for _, res := range r.GetResources() {
-		c.Held[r.Type][res.GetName()] = res.GetVersion()
+		c.Held[r.Type][res.GetName()] = cmp.Or(res.GetVersion(), r.GetSystemVersionInfo())
 	}
 	for _, name := range r.GetRemovedResources() {
 		delete(c.Held[r.Type], name)
 	}
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()})
+	w := c.subs[r.Type]
+	w.nonce, w.version = r.GetNonce(), r.GetSystemVersionInfo()
+	c.say(Request{Type: r.Type, Nonce: r.GetNonce()})
 }
 
 // Nack refuses r in the given words.
 func (c *Client) Nack(r *Response, words string) {
 	c.t.Helper()
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(),
-		ErrorDetail: &status.Status{Code: 13, Message: words},
-	})
+	c.subs[r.Type].nonce = r.GetNonce()
+	c.say(Request{Type: r.Type, Nonce: r.GetNonce(), Refused: true, Words: words})
 }
 
 // Recv returns the next response.
 func (c *Client) Recv() *Response {
 	c.t.Helper()
 	select {
-	case r, ok := <-c.in:
+	case r, ok := <-c.stream.In:
 		if !ok {
 			c.t.Fatalf("the server ended the stream; so far: %v", c.Log)
 		}
@@ -246,10 +225,18 @@ func (r *Response) fence() bool {
 	return len(r.GetRemovedResources()) == 1 && strings.HasPrefix(r.GetRemovedResources()[0], fence)
 }
 
-// ExpectNothing proves that the server has nothing to say. It needs a server
-// that has published something, and no four unanswered endpoint responses.
+// ExpectNothing proves that the server has nothing to say. A delta client
+// needs a server that has published something, and no four unanswered endpoint
+// responses; a state-of-the-world client needs a synctest bubble.
 func (c *Client) ExpectNothing() {
 	c.t.Helper()
+	if c.stream.Dialect == SotW {
+		synctest.Wait()
+		if r := c.TryRecv(); r != nil {
+			c.t.Fatalf("got %s, want nothing", r)
+		}
+		return
+	}
 	if got := c.Drain(); len(got) > 0 {
 		c.t.Fatalf("got %v, want nothing", got)
 	}
@@ -282,15 +269,11 @@ func (c *Client) Drain() (got []*Response) {
 // TryRecv returns the next response if it has arrived. In a synctest bubble,
 // after synctest.Wait, nil means that the server has nothing to say.
 func (c *Client) TryRecv() *Response {
-	select {
-	case r, ok := <-c.in:
-		if ok {
-			c.Log = append(c.Log, r)
-			return r
-		}
-	default:
+	r, _ := c.stream.Next()
+	if r != nil {
+		c.Log = append(c.Log, r)
 	}
-	return nil
+	return r
 }
 
 // Follow answers as an Envoy that accepts everything, until an event comes,
@@ -302,7 +285,7 @@ func (c *Client) Follow(until <-chan xds.Event) xds.Event {
 		select {
 		case e := <-until:
 			return e
-		case r, ok := <-c.in:
+		case r, ok := <-c.stream.In:
 			if !ok {
 				c.t.Fatalf("the server ended the stream; so far: %v", c.Log)
 			}

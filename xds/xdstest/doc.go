@@ -1,5 +1,6 @@
-// Package xdstest is a scripted delta ADS client over an in-memory connection:
-// it says exactly what a test tells it to, and keeps everything it is told.
+// Package xdstest is a scripted ADS client of either dialect over an in-memory
+// connection: it says exactly what a test tells it to, and keeps everything it
+// is told.
 //
 //	conn := xdstest.Serve(t, srv)
 //	c := xdstest.Dial(t, conn, "sg-1")
@@ -7,6 +8,9 @@
 //	resp := c.Expect(xds.Clusters, "blue")
 //	c.Ack(resp)
 //	c.ExpectNothing()                   // proved by a fence, not by waiting
+//
+// DialAs speaks the other dialect. Stream is the wire below a Client, for tests
+// that keep their own books.
 //
 // Follow makes it behave like an Envoy instead: it accepts everything and asks
 // for the endpoints and routes that clusters and listeners name.
