@@ -26,6 +26,10 @@ type Host struct {
 	Checked bool
 }
 
+func (h Host) same(other Host) bool {
+	return h.Address == other.Address && h.Priority == other.Priority
+}
+
 // cluster has its hosts sorted by priority.
 type cluster struct {
 	hosts   []Host

@@ -2,7 +2,6 @@ package envoysim
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -82,7 +81,7 @@ func (n *Node) Route(listener string, r Request) (*Decision, error) {
 	}
 	t := n.tables[m.table]
 	if t == nil {
-		d.Reply, err = m.localReply(404, "NR")
+		d.Reply, err = m.local(Reply{Status: 404, Flag: "NR"})
 		return d, err
 	}
 	host, domain := t.find(r)
@@ -95,7 +94,7 @@ func (n *Node) Route(listener string, r Request) (*Decision, error) {
 			return d, n.follow(d, m, r, t, host, route)
 		}
 	}
-	d.Reply, err = m.localReply(404, "NR")
+	d.Reply, err = m.local(Reply{Status: 404, Flag: "NR"})
 	return d, err
 }
 
@@ -105,16 +104,22 @@ func (m *manager) admit(r *Request) (*Reply, error) {
 	switch m.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() {
 	case corev3.HttpProtocolOptions_REJECT_REQUEST:
 		if slices.ContainsFunc(r.Headers, underscore) {
-			return &Reply{Status: 400}, nil
+			return m.local(Reply{Status: 400})
 		}
 	case corev3.HttpProtocolOptions_DROP_HEADER:
 		r.Headers = r.Headers.without(func(name string) bool { return strings.Contains(name, "_") })
 	}
 	if r.isConnect() && !m.connect {
-		return &Reply{Status: 403}, nil
+		return m.local(Reply{Status: 403})
 	}
 	if !r.isConnect() && !strings.HasPrefix(r.path(), "/") {
-		return &Reply{Status: 404}, nil // OPTIONS *
+		return m.local(Reply{Status: 404}) // OPTIONS *
+	}
+	if !r.isConnect() {
+		reply, err := m.normalize(r)
+		if reply != nil || err != nil {
+			return reply, err
+		}
 	}
 	var err error
 	if *r, err = r.mutate(m.border); err != nil {
@@ -133,7 +138,9 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 	}
 	if direct := route.GetDirectResponse(); direct != nil {
 		headers, err := editAll(nil, answer)
-		d.Reply = &Reply{Status: direct.Status, Headers: headers}
+		if err == nil {
+			d.Reply, err = m.local(Reply{Status: direct.Status, Headers: headers})
+		}
 		return err
 	}
 	action := route.GetRoute()
@@ -154,7 +161,7 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 		if known := n.clusters[c.Name]; known != nil {
 			share.Hosts, share.outlier = known.hosts, known.outlier
 		} else if len(clustersOf(action)) == 1 {
-			d.Reply, err = m.localReply(503, "NC")
+			d.Reply, err = m.local(Reply{Status: 503, Flag: "NC"})
 			return err
 		} else {
 			return fmt.Errorf("table %s: virtual host %s: there is no cluster %q", t.Name, host.Name, c.Name)
@@ -173,20 +180,6 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 	}
 	d.Retry = retryOf(policy)
 	return nil
-}
-
-// rewrite changes the path as the route says; the query stays.
-func rewrite(action *routev3.RouteAction, path string) (string, error) {
-	r := action.RegexRewrite
-	if r == nil {
-		return path, nil
-	}
-	pattern, err := regexp.Compile(r.Pattern.GetRegex())
-	if err != nil || strings.Contains(r.Substitution, `\`) {
-		return "", fmt.Errorf("regex_rewrite of %q by %q is not understood", r.Pattern.GetRegex(), r.Substitution)
-	}
-	end := strings.IndexAny(path+"?", "?#")
-	return pattern.ReplaceAllLiteralString(path[:end], r.Substitution) + path[end:], nil
 }
 
 // clustersOf are the clusters of a route with their weights; those of weight 0

@@ -116,35 +116,43 @@ func (s seen) String() string {
 }
 
 // explains searches the outcomes that the simulator allows for what has
-// happened. Which of the dead hosts have been ejected at that moment is not
-// known.
+// happened. When a dead host is ejected, before the request or between its
+// tries, is not known.
 func (w *world) explains(network *envoysim.Network, q asked, real seen) error {
 	var not []string
-	for ejected := range 1 << len(w.dead) {
+	const never = 7
+	moments := make([]int, len(w.dead)) // of the ejections, in tries
+	for {
 		n := *network
 		n.Dead = func(_ dmsc.NodeID, address string) bool { return slices.Contains(w.dead, address) }
-		n.Ejected = func(_ dmsc.NodeID, address string) bool {
-			return ejected>>slices.Index(w.dead, address)&1 == 1
+		n.Ejected = func(_ dmsc.NodeID, address string, tries int) bool {
+			moment := moments[slices.Index(w.dead, address)]
+			return moment < never && tries >= moment
 		}
 		ways := 0
 		for step, err := range n.Outcomes("n-1", q.listener, q.Request) {
 			if err != nil {
 				return err
 			}
-			simulated := seen{status: step.Reply.Status, errors: step.Reply.Error(), hosts: w.visits(step)}
-			if simulated.String() == real.String() {
+			simulated := seen{status: step.Reply.Status, errors: step.Reply.Error(), hosts: w.visits(step)}.String()
+			if simulated == real.String() {
 				return nil
 			}
-			if text := simulated.String(); !slices.Contains(not, text) {
-				not = append(not, text)
+			if !slices.Contains(not, simulated) {
+				not = append(not, simulated)
 			}
 			if ways++; ways == 20_000 {
 				break
 			}
 		}
+		i := slices.IndexFunc(moments, func(m int) bool { return m < never })
+		if i < 0 {
+			slices.Sort(not)
+			return fmt.Errorf("Envoy: %s\nsimulated: %s", real, strings.Join(not[:min(len(not), 5)], "\nor: "))
+		}
+		moments[i]++
+		clear(moments[:i])
 	}
-	slices.Sort(not)
-	return fmt.Errorf("Envoy: %s\nsimulated: %s", real, strings.Join(not[:min(len(not), 5)], "\nor: "))
 }
 
 // visits are the hosts that a request reaches outside the node, in order.

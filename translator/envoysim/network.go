@@ -17,8 +17,9 @@ type Network struct {
 	// means that all do.
 	Dead func(from dmsc.NodeID, address string) bool
 	// Ejected says which dead hosts outlier detection has noticed, where a
-	// cluster has it; nil means none. Active checks always have.
-	Ejected func(from dmsc.NodeID, address string) bool
+	// cluster has it, after so many tries of the request at any node; nil means
+	// none. Active checks always have.
+	Ejected func(from dmsc.NodeID, address string, tries int) bool
 	// Pod answers for hosts that are no node's listener; nil means 200.
 	Pod func(address string, r Request) Reply
 
@@ -135,6 +136,7 @@ type walk struct {
 	*Network
 	choose   Choose
 	passages int
+	tries    int
 }
 
 func (w *walk) pass(id dmsc.NodeID, listener string, r Request) (*Step, error) {
@@ -165,16 +167,15 @@ func (w *walk) pass(id dmsc.NodeID, listener string, r Request) (*Step, error) {
 // to be repeated.
 func (w *walk) forward(s *Step, m *manager) error {
 	share := s.Decision.Shares[s.Share]
-	hosts := w.seen(s.Node, share)
 	retry := s.Decision.Retry
 	if retry == nil {
 		retry = new(Retry)
 	}
 	var used []Host
 	for {
-		candidates := candidates(hosts, used, retry)
+		candidates := candidates(w.seen(s.Node, share), used, retry)
 		if len(candidates) == 0 { // Envoy does not repeat this
-			reply, err := m.localReply(503, "UH")
+			reply, err := m.local(Reply{Status: 503, Flag: "UH"})
 			if err == nil {
 				s.Pod, s.Reply = "", *reply
 			}
@@ -182,6 +183,7 @@ func (w *walk) forward(s *Step, m *manager) error {
 		}
 		host := candidates[pick(w.choose, candidates, func(h Host) uint32 { return h.Weight })]
 		used = append(used, host)
+		w.tries++
 		again, err := w.try(s, m, share, host, retry)
 		if err != nil || !again || len(used) > int(retry.Times) {
 			return err
@@ -199,7 +201,7 @@ func (w *walk) seen(node dmsc.NodeID, share Share) []Host {
 		if h.Internal || !w.Dead(node, h.Address) {
 			continue
 		}
-		if h.Checked || share.outlier && w.Ejected != nil && w.Ejected(node, h.Address) {
+		if h.Checked || share.outlier && w.Ejected != nil && w.Ejected(node, h.Address, w.tries) {
 			hosts[i].Healthy = false
 		}
 	}
@@ -221,7 +223,7 @@ func candidates(hosts, used []Host, retry *Retry) []Host {
 	if !retry.PreviousHosts {
 		return found
 	}
-	fresh := slices.DeleteFunc(slices.Clone(found), func(h Host) bool { return slices.Contains(used, h) })
+	fresh := slices.DeleteFunc(slices.Clone(found), func(h Host) bool { return slices.ContainsFunc(used, h.same) })
 	if len(fresh) == 0 {
 		return found
 	}
@@ -237,7 +239,7 @@ func (w *walk) try(s *Step, m *manager, share Share, host Host, retry *Retry) (a
 	inside := host.Internal
 	if !inside {
 		if t.Refused = w.Dead != nil && w.Dead(s.Node, host.Address); t.Refused {
-			reply, err := m.localReply(503, "UF")
+			reply, err := m.local(Reply{Status: 503, Flag: "UF"})
 			if err == nil {
 				s.Pod, s.Reply = "", *reply
 			}

@@ -9,6 +9,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -87,10 +88,15 @@ func (n *Node) addListener(l *listenerv3.Listener) error {
 		}
 		m.border = append(m.border, early.Mutations...)
 	}
-	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
-		if mapper.GetFilter().GetResponseFlagFilter() == nil {
-			return errors.New("local_reply_config: a mapper without response_flag_filter is not understood")
+	for i, mapper := range m.GetLocalReplyConfig().GetMappers() {
+		if err := checkFilter(mapper.Filter); err != nil {
+			return fmt.Errorf("local_reply_config.mappers[%d].filter: %w", i, err)
 		}
+	}
+	switch m.PathWithEscapedSlashesAction {
+	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED, hcmv3.HttpConnectionManager_REJECT_REQUEST:
+	default:
+		return fmt.Errorf("path_with_escaped_slashes_action: %s is not understood", m.PathWithEscapedSlashesAction)
 	}
 	if err := checkFilters(m.HttpFilters); err != nil {
 		return fmt.Errorf("http_filters: %w", err)
@@ -125,38 +131,12 @@ func checkFilters(filters []*hcmv3.HttpFilter) error {
 			return fmt.Errorf("%s: %w", filter.Name, err)
 		}
 		switch inner.(type) {
-		case *routerv3.Router, *headermutationv3.HeaderMutation:
+		case *routerv3.Router, *headermutationv3.HeaderMutation, *compositev3.Composite:
 		default:
 			return fmt.Errorf("%s: filter %s is not understood", filter.Name, inner.ProtoReflect().Descriptor().FullName())
 		}
 	}
 	return nil
-}
-
-// Reply is an answer that Envoy gives itself.
-type Reply struct {
-	Status uint32
-	// Flag is the response flag of a local reply (NR, UH, UF, NC), "" for a
-	// direct response.
-	Flag    string
-	Headers Headers
-}
-
-// Error is the code and the node of dmsc-error, or "".
-func (r Reply) Error() string { value, _ := r.Headers.First("dmsc-error"); return value }
-
-// localReply is Envoy's own answer; the first mapper whose filter knows the
-// flag adds to it.
-func (m *manager) localReply(status uint32, flag string) (*Reply, error) {
-	reply := &Reply{Status: status, Flag: flag}
-	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
-		if slices.Contains(mapper.Filter.GetResponseFlagFilter().Flags, flag) {
-			var err error
-			reply.Headers, err = respondWith(nil, nil, mapper.HeadersToAdd)
-			return reply, err
-		}
-	}
-	return reply, nil
 }
 
 func (n *Node) manager(listener string) (*manager, error) {

@@ -22,7 +22,7 @@ type knowledge struct{ reads, ignores string }
 var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.listener.v3.Listener": {
 		"name address internal_listener filter_chains",
-		"stat_prefix enable_reuse_port ignore_global_conn_limit traffic_direction per_connection_buffer_limit_bytes",
+		"stat_prefix enable_reuse_port ignore_global_conn_limit bypass_overload_manager traffic_direction per_connection_buffer_limit_bytes",
 	},
 	"envoy.config.listener.v3.Listener.InternalListenerConfig": {},
 	"envoy.config.listener.v3.FilterChain":                     {"filters", "name transport_socket transport_socket_connect_timeout"},
@@ -33,7 +33,8 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.core.v3.EnvoyInternalAddress":                {"server_listener_name", "endpoint_id"},
 
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
-		"rds route_config early_header_mutation_extensions local_reply_config http_filters upgrade_configs common_http_protocol_options",
+		"rds route_config early_header_mutation_extensions local_reply_config http_filters upgrade_configs common_http_protocol_options" +
+			" normalize_path merge_slashes path_with_escaped_slashes_action",
 		"stat_prefix scheme_header_transformation codec_type stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout" +
 			" server_header_transformation generate_request_id preserve_external_request_id use_remote_address skip_xff_append" +
 			" xff_num_trusted_hops internal_address_config http_protocol_options http2_protocol_options max_request_headers_kb" +
@@ -45,8 +46,13 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper":                      {"filter headers_to_add", "body body_format_override"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter":                          {"typed_config", "name"},
 	"envoy.config.core.v3.HttpProtocolOptions":                                                        {"headers_with_underscores_action", "max_headers_count idle_timeout max_connection_duration max_requests_per_connection"},
-	"envoy.config.accesslog.v3.AccessLogFilter":                                                       {"response_flag_filter", ""},
+	"envoy.config.accesslog.v3.AccessLogFilter":                                                       {"response_flag_filter status_code_filter extension_filter", ""},
 	"envoy.config.accesslog.v3.ResponseFlagFilter":                                                    {"flags", ""},
+	"envoy.config.accesslog.v3.StatusCodeFilter":                                                      {"comparison", ""},
+	"envoy.config.accesslog.v3.ComparisonFilter":                                                      {"op value", ""},
+	"envoy.config.core.v3.RuntimeUInt32":                                                              {"default_value", "runtime_key"},
+	"envoy.config.accesslog.v3.ExtensionFilter":                                                       {"typed_config", "name"},
+	"envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter":                                 {"expression", ""},
 	"envoy.config.core.v3.TypedExtensionConfig":                                                       {"typed_config", "name"},
 	"envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation":                   {"mutations", ""},
 	"envoy.config.common.mutation_rules.v3.HeaderMutation":                                            {"remove append remove_on_match", ""},
@@ -57,10 +63,18 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.core.v3.HeaderValueOption":                                                          {"header append_action", ""},
 	"envoy.config.core.v3.HeaderValue":                                                                {"key value", ""},
 
-	// The filters. The matcher of the second chooses whether the filter in it
-	// runs, and that one may only change the response.
+	// The filters. A matcher chooses whether one runs, and that may only change
+	// the response.
 	"envoy.extensions.filters.http.router.v3.Router":                                  {"", "suppress_envoy_headers dynamic_stats start_child_span upstream_log"},
-	"envoy.extensions.common.matching.v3.ExtensionWithMatcher":                        {"extension_config", "xds_matcher"},
+	"envoy.extensions.common.matching.v3.ExtensionWithMatcher":                        {"extension_config xds_matcher", ""},
+	"envoy.extensions.filters.http.composite.v3.Composite":                            {},
+	"envoy.extensions.filters.http.composite.v3.ExecuteFilterAction":                  {"typed_config", ""},
+	"envoy.extensions.filters.common.matcher.action.v3.SkipFilter":                    {},
+	"xds.type.matcher.v3.Matcher":                                                     {"matcher_list", ""},
+	"xds.type.matcher.v3.Matcher.MatcherList":                                         {"matchers", ""},
+	"xds.type.matcher.v3.Matcher.MatcherList.FieldMatcher":                            {"on_match", "predicate"},
+	"xds.type.matcher.v3.Matcher.OnMatch":                                             {"action", ""},
+	"xds.core.v3.TypedExtensionConfig":                                                {"typed_config", "name"},
 	"envoy.extensions.filters.http.header_mutation.v3.HeaderMutation":                 {"mutations", ""},
 	"envoy.extensions.filters.http.header_mutation.v3.Mutations":                      {"", "response_mutations"},
 	"envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate":            {},
