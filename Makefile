@@ -60,6 +60,10 @@ bench-sync: build envoy ## give a fresh node 10k nodes and 100k prefixes; time a
 bench-xds: build ## our xDS server beside go-control-plane's caches: 1,000 Envoys, one change
 	bin/dmsc bench xds
 
+.PHONY: bench-fib
+bench-fib: build envoy ## forward by 100 to 100k prefixes; change -> first request on the new path
+	$(WITH_ENVOY) bin/dmsc bench fib
+
 # On a quiet machine: what else runs is in the figures.
 .PHONY: bench-record
 bench-record: build envoy ## write all benchmarks as text to docs/bench/
@@ -69,6 +73,7 @@ bench-record: build envoy ## write all benchmarks as text to docs/bench/
 	$(WITH_ENVOY) bin/dmsc bench convergence --runs $(RUNS) | tee docs/bench/convergence.txt
 	$(WITH_ENVOY) bin/dmsc bench sync --runs 3 | tee docs/bench/sync.txt
 	bin/dmsc bench xds | tee docs/bench/xds.txt
+	$(WITH_ENVOY) bin/dmsc bench fib | tee docs/bench/fib.txt
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

@@ -14,14 +14,14 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bench convergence|sync|xds",
+		Use:   "bench convergence|sync|xds|fib",
 		Short: "Measure real processes on this machine, and compare",
 		Args:  oneOf,
 		RunE: func(*cobra.Command, []string) error {
-			return exit(exitUsage, errors.New("say what to measure: convergence, sync or xds"))
+			return exit(exitUsage, errors.New("say what to measure: convergence, sync, xds or fib"))
 		},
 	}
-	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchStageCommand())
+	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchFIBCommand(), benchStageCommand())
 	return cmd
 }
 
@@ -79,7 +79,7 @@ func benchXDSCommand() *cobra.Command {
 			if o.Streams < 1 || o.Streams > 5000 || o.Clusters < 1 || o.Clusters > 100_000 {
 				return exit(exitUsage, errors.New("--streams is from 1 to 5000, and --clusters from 1 to 100000"))
 			}
-			if err := gridPrefixes(o.Prefixes); err != nil {
+			if err := prefixCount("--prefixes", o.Prefixes); err != nil {
 				return err
 			}
 			return f.run(cmd, func() (table, error) { o.Options = f.Options; return bench.XDS(cmd.Context(), o) })
@@ -92,10 +92,47 @@ func benchXDSCommand() *cobra.Command {
 	return cmd
 }
 
-// gridPrefixes checks how many prefixes a hundred nodes shall share.
-func gridPrefixes(n int) error {
+func benchFIBCommand() *cobra.Command {
+	var f benchFlags
+	var o bench.FIBOptions
+	cmd := &cobra.Command{
+		Use:   "fib",
+		Short: "Forward by small and large tables of a real Envoy, and count from a change to the first request that goes the new way",
+		Long: "Start an Envoy for each size of table, and compare its CPU time per request, round by round in turn. Then change a\n" +
+			"next hop, and move one prefix of many, again and again under load, and count until a request goes the new way: with\n" +
+			"our xDS server, and with go-control-plane's SnapshotCache in its place. A target that is missed is marked and no failure.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.Sizes) == 0 {
+				return exit(exitUsage, errors.New("--sizes names at least one size"))
+			}
+			for _, n := range o.Sizes {
+				if err := prefixCount("--sizes", n); err != nil {
+					return err
+				}
+			}
+			if err := prefixCount("--prefixes", o.Prefixes); err != nil {
+				return err
+			}
+			if o.RPS < 1 || o.RPS > 20_000 || o.Changes < 1 || o.Rounds < 1 {
+				return exit(exitUsage, errors.New("--rps is from 1 to 20000, --changes and --rounds at least 1"))
+			}
+			return f.run(cmd, func() (table, error) { o.Options = f.Options; return bench.FIB(cmd.Context(), o) })
+		},
+	}
+	f.add(cmd, 1, "how often")
+	cmd.Flags().IntSliceVar(&o.Sizes, "sizes", []int{100, 10_000, 100_000}, "prefixes of the tables that are compared with the first")
+	cmd.Flags().IntVar(&o.Prefixes, "prefixes", 10_000, "prefixes of the table that is changed")
+	cmd.Flags().IntVar(&o.RPS, "rps", 1000, "requests per second meanwhile")
+	cmd.Flags().IntVar(&o.Changes, "changes", 20, "how often next hop and prefix change")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 15, "how often each table is forwarded by")
+	return cmd
+}
+
+// prefixCount checks how many prefixes a generated network shall have.
+func prefixCount(flag string, n int) error {
 	if n < 100 || n > 100_000 || n%100 != 0 {
-		return exit(exitUsage, fmt.Errorf("--prefixes %d is not a multiple of 100 up to 100000", n))
+		return exit(exitUsage, fmt.Errorf("%s: %d is not a multiple of 100 up to 100000", flag, n))
 	}
 	return nil
 }

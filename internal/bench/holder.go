@@ -196,12 +196,14 @@ func (d *database) serve(ctx context.Context, l net.Listener) error {
 	return g.Wait()
 }
 
-// answering serves what a probe asks of an Envoy: who it is.
+// answering serves what a probe asks of an Envoy, and a load of a pod: who it is.
 func answering(ctx context.Context, l net.Listener, who func(*http.Request) dmsc.NodeID) error {
 	server := &http.Server{
 		Protocols: new(http.Protocols), ReadHeaderTimeout: time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("dmsc-node", string(who(r)))
+			id := string(who(r))
+			w.Header().Set("dmsc-node", id)
+			w.Header().Set("x-echo-pod", id)
 		}),
 	}
 	server.Protocols.SetHTTP1(true)

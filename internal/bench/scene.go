@@ -51,7 +51,7 @@ func newForwarding(prefixes int, addrs translator.Addrs, data func(dmsc.NodeID) 
 		if n.Role != dmsc.RoleSG {
 			continue
 		}
-		view := t.View(n.ID)
+		view := without(t, n.ID).View(n.ID)
 		f := &forwarding{state: translator.State{Node: n.ID, Role: n.Role, Addrs: addrs, RIB: rib.Compute(view)}}
 		if !f.choose() {
 			continue
@@ -64,6 +64,20 @@ func newForwarding(prefixes int, addrs translator.Addrs, data func(dmsc.NodeID) 
 		return f, nil
 	}
 	return nil, errors.New("no gateway of the network has a prefix with an alternate")
+}
+
+// without gives the pods of a gateway to another one: what is measured is a table
+// of names elsewhere, and not a thousand pods.
+func without(t *topology.Topology, id dmsc.NodeID) *topology.Topology {
+	out := *t
+	out.Pods = slices.Clone(t.Pods)
+	other := slices.IndexFunc(out.Pods, func(p topology.Pod) bool { return p.Gateway != id })
+	for i := range out.Pods {
+		if out.Pods[i].Gateway == id {
+			out.Pods[i].Gateway = out.Pods[other].Gateway
+		}
+	}
+	return &out
 }
 
 // choose finds the prefix that is probed, and where it can move to without a

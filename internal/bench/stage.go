@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -103,7 +102,7 @@ func (s Stage) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, at.Close())
 	}
-	server := grpc.NewServer(append(serverOptions(s.Server), grpc.StreamInterceptor(g.count))...)
+	server := grpc.NewServer(append(serverOptions(s.Server), grpc.StreamInterceptor(g.wire.count))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, r)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve.GRPC(ctx, "xds", server, l) })
@@ -143,7 +142,8 @@ func (s Stage) variants() (func(made map[string]bool) (xds.Set, error), error) {
 			return set, nil
 		}, nil
 	}
-	unused := func(dmsc.NodeID) string { return "127.0.0.1:1" }
+	last := 10 // an address for each neighbour; nobody is there
+	unused := func(dmsc.NodeID) string { last++; return fmt.Sprintf("127.0.0.1:%d", last) }
 	f, err := newForwarding(s.Prefixes, translator.Addrs{Ingress: "127.0.0.1:2", Fabric: "127.0.0.1:3", Probe: "127.0.0.1:4"}, unused)
 	if err != nil {
 		return nil, err
@@ -160,16 +160,7 @@ type stage struct {
 	rival   rival
 	variant func(made map[string]bool) (xds.Set, error)
 	made    map[string]bool // the changes that were made an odd number of times
-
-	watched  atomic.Pointer[watch]
-	requests atomic.Int64
-	last     atomic.Int64 // unix nanoseconds of the last message
-}
-
-// watch waits for an ACK of one type from each stream.
-type watch struct {
-	url string
-	*tally
+	wire    wire
 }
 
 func (s *stage) publish() error {
@@ -185,8 +176,7 @@ func (s *stage) publish() error {
 func (s *stage) change(w http.ResponseWriter, r *http.Request) {
 	what := r.PathValue("what")
 	url := map[string]xds.Type{changeNextHop: xds.Endpoints, changePrefix: xds.Routes}[what].URL() // else clusters
-	acks := newTally(s.Streams)
-	s.watched.Store(&watch{url, acks})
+	acks := s.wire.watch(url, s.Streams)
 	s.made[what] = !s.made[what]
 	allocated, cpu, t0 := allocations(), ownCPU(), time.Now()
 	err := s.publish()
@@ -195,7 +185,7 @@ func (s *stage) change(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := changed{CPU: milliseconds(ownCPU() - cpu), Allocated: float64(allocations() - allocated), Millis: acks.since(t0)}
 	// A client that refuses for ever is never at rest.
-	for end := time.Now().Add(10 * settling); time.Now().Before(end) && time.Since(time.Unix(0, s.last.Load())) < settling; {
+	for end := time.Now().Add(10 * settling); time.Now().Before(end) && time.Since(time.Unix(0, s.wire.last.Load())) < settling; {
 		time.Sleep(settling / 10)
 	}
 	reply(w, answer, err)
@@ -211,7 +201,7 @@ func (s *stage) usage(w http.ResponseWriter, _ *http.Request) {
 
 // activity tells what has come and when the last message was.
 func (s *stage) activity(w http.ResponseWriter, _ *http.Request) {
-	reply(w, stageActivity{Requests: s.requests.Load(), LastNano: s.last.Load()}, nil)
+	reply(w, stageActivity{Requests: s.wire.requests.Load(), LastNano: s.wire.last.Load()}, nil)
 }
 
 func reply(w http.ResponseWriter, v any, err error) {
@@ -220,37 +210,4 @@ func reply(w http.ResponseWriter, v any, err error) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(v)
-}
-
-// count sees every message of every stream.
-func (s *stage) count(srv any, str grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	return handler(srv, &countedStream{ServerStream: str, stage: s})
-}
-
-type countedStream struct {
-	grpc.ServerStream
-	stage *stage
-	acked *watch // the last one that this stream has counted for
-}
-
-func (c *countedStream) SendMsg(m any) error {
-	c.stage.last.Store(time.Now().UnixNano())
-	return c.ServerStream.SendMsg(m)
-}
-
-func (c *countedStream) RecvMsg(m any) error {
-	if err := c.ServerStream.RecvMsg(m); err != nil {
-		return err
-	}
-	c.stage.last.Store(time.Now().UnixNano())
-	c.stage.requests.Add(1)
-	r, ok := m.(interface {
-		GetTypeUrl() string
-		GetResponseNonce() string
-	})
-	if w := c.stage.watched.Load(); ok && w != nil && w != c.acked && r.GetResponseNonce() != "" && r.GetTypeUrl() == w.url {
-		c.acked = w
-		w.add()
-	}
-	return nil
 }

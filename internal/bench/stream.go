@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,49 +17,6 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/xds"
 )
-
-// tally counts what each of many streams does once.
-type tally struct {
-	want int64
-	done chan struct{} // closed by the last one
-
-	mu sync.Mutex
-	at []time.Time
-}
-
-func newTally(want int) *tally {
-	return &tally{want: int64(want), done: make(chan struct{}), at: make([]time.Time, 0, want)}
-}
-
-func (t *tally) add() {
-	now := time.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.at = append(t.at, now); int64(len(t.at)) == t.want {
-		close(t.done)
-	}
-}
-
-// wait waits until all have done it.
-func (t *tally) wait(ctx context.Context) error {
-	select {
-	case <-t.done:
-		return nil
-	case <-ctx.Done():
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		return fmt.Errorf("%d of %d streams have answered: %w", len(t.at), t.want, ctx.Err())
-	}
-}
-
-// since are the times from t0 on, in milliseconds, sorted.
-func (t *tally) since(t0 time.Time) []float64 {
-	var out []float64
-	for _, at := range t.at {
-		out = append(out, milliseconds(at.Sub(t0)))
-	}
-	return out // in the order of the clock
-}
 
 // memoryStream is a delta ADS stream without a network: a client that asks for
 // all clusters and acknowledges whatever it is sent, at once.
