@@ -64,6 +64,10 @@ bench-xds: build ## our xDS server beside go-control-plane's caches: 1,000 Envoy
 bench-fib: build envoy ## forward by 100 to 100k prefixes; change -> first request on the new path
 	$(WITH_ENVOY) bin/dmsc bench fib
 
+.PHONY: bench-failover
+bench-failover: build envoy ## kill and freeze Envoys, agents, the control plane; lost requests
+	$(WITH_ENVOY) bin/dmsc bench failover
+
 # On a quiet machine: what else runs is in the figures.
 .PHONY: bench-record
 bench-record: build envoy ## write all benchmarks as text to docs/bench/
@@ -74,6 +78,7 @@ bench-record: build envoy ## write all benchmarks as text to docs/bench/
 	$(WITH_ENVOY) bin/dmsc bench sync --runs 3 | tee docs/bench/sync.txt
 	bin/dmsc bench xds | tee docs/bench/xds.txt
 	$(WITH_ENVOY) bin/dmsc bench fib | tee docs/bench/fib.txt
+	$(WITH_ENVOY) bin/dmsc bench failover | tee docs/bench/failover.txt
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck

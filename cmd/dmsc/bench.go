@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,14 +15,14 @@ import (
 
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "bench convergence|sync|xds|fib",
+		Use:   "bench convergence|sync|xds|fib|failover",
 		Short: "Measure real processes on this machine, and compare",
 		Args:  oneOf,
 		RunE: func(*cobra.Command, []string) error {
-			return exit(exitUsage, errors.New("say what to measure: convergence, sync, xds or fib"))
+			return exit(exitUsage, errors.New("say what to measure: convergence, sync, xds, fib or failover"))
 		},
 	}
-	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchFIBCommand(), benchStageCommand())
+	cmd.AddCommand(benchConvergenceCommand(), benchSyncCommand(), benchXDSCommand(), benchFIBCommand(), benchFailoverCommand(), benchStageCommand())
 	return cmd
 }
 
@@ -126,6 +127,29 @@ func benchFIBCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.RPS, "rps", 1000, "requests per second meanwhile")
 	cmd.Flags().IntVar(&o.Changes, "changes", 20, "how often next hop and prefix change")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 15, "how often each table is forwarded by")
+	return cmd
+}
+
+func benchFailoverCommand() *cobra.Command {
+	var f benchFlags
+	var o bench.FailoverOptions
+	cmd := &cobra.Command{
+		Use:   "failover",
+		Short: "Kill and freeze Envoys, agents and the whole control plane under load, and count what a client loses",
+		Long: "Start the network of the draft's Figure 2 for each fault and each class of service, ask for a service through it at a\n" +
+			"fixed rate, kill or freeze what the fault says, bring it back, and count the requests that were lost, the longest\n" +
+			"time without an answer, and what the ingress sent again. A target that is missed is marked and no failure.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.RPS < 1 || o.RPS > 20_000 || o.Watch < 100*time.Millisecond || o.Watch > time.Minute {
+				return exit(exitUsage, errors.New("--rps is from 1 to 20000, and --watch from 100ms to 1m"))
+			}
+			return f.run(cmd, func() (table, error) { o.Options = f.Options; return bench.Failover(cmd.Context(), o) })
+		},
+	}
+	f.add(cmd, 1, "how often")
+	cmd.Flags().IntVar(&o.RPS, "rps", 400, "requests per second")
+	cmd.Flags().DurationVar(&o.Watch, "watch", 3*time.Second, "how long the load is watched after a fault, and after its end")
 	return cmd
 }
 

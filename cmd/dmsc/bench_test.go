@@ -17,6 +17,8 @@ func TestABenchmarkRefusesSizesItCannotHave(t *testing.T) {
 		"dmsc bench fib --rounds 0":                  "--rounds at least 1",
 		"dmsc bench xds --runs 0":                    "--runs is at least 1",
 		"dmsc bench xds -o yaml":                     `output "yaml" is not one of text, json`,
+		"dmsc bench failover --watch 1ms":            "--watch from 100ms to 1m",
+		"dmsc bench failover --rps 1e9":              `"1e9"`,
 		"dmsc bench sync --nodes 0":                  "--nodes is from 1 to 99999",
 		"dmsc bench convergence --runs -1":           "--runs is at least 1",
 		"dmsc bench xds --streams 1 --prefixes many": `"many"`,

@@ -168,8 +168,8 @@ func TestHelpNamesEveryVerbAnOperatorUses(t *testing.T) {
 
 func TestVerbsOfVerbsSayWhatThereIs(t *testing.T) {
 	for line, want := range map[string]string{
-		"dmsc bench":     "! dmsc: say what to measure: convergence, sync, xds or fib\nexit 2\n",
-		"dmsc bench tea": "! dmsc: \"tea\" is not known; say one of convergence, fib, sync, xds; see dmsc bench --help\nexit 2\n",
+		"dmsc bench":     "! dmsc: say what to measure: convergence, sync, xds, fib or failover\nexit 2\n",
+		"dmsc bench tea": "! dmsc: \"tea\" is not known; say one of convergence, failover, fib, sync, xds; see dmsc bench --help\nexit 2\n",
 	} {
 		if got := command(t, line); got != want {
 			t.Errorf("%s:\n%s", line, got)

@@ -21,8 +21,8 @@ type Comparison struct {
 // row is one line: what was measured of each subject.
 type row struct {
 	event, what, unit string
-	limit             float64 // what the subject of the limit shall not exceed; NaN = none
-	of                string  // the subject that the limit is for
+	limit             float64 // what is not to be exceeded; NaN = none
+	of                string  // the subject that the limit is for; "" = each
 	values            map[string][]float64
 }
 
@@ -35,7 +35,8 @@ type ComparedFigure struct {
 	Measured map[string]float64 `json:"measured"` // by subject
 	Worst    map[string]float64 `json:"worst"`    // the highest of all runs
 	N        map[string]int     `json:"n"`
-	// Target is what TargetOf shall not exceed; absent when there is none.
+	// Target is what TargetOf shall not exceed, every subject when it is "";
+	// absent when there is none.
 	Target   *float64 `json:"target,omitempty"`
 	TargetOf string   `json:"target_of,omitempty"`
 	Missed   bool     `json:"missed"`
@@ -50,8 +51,8 @@ func (c *Comparison) add(event, what, unit, subject string, value float64) {
 	r.values[subject] = append(r.values[subject], value)
 }
 
-// target sets what subject shall not exceed in a row that may still have no
-// value.
+// target sets what a subject, or every one when it is "", shall not exceed in a
+// row that may still have no value.
 func (c *Comparison) target(event, what, unit, subject string, limit float64) {
 	r := c.row(event, what, unit)
 	r.limit, r.of = limit, subject
@@ -92,8 +93,11 @@ func (c *Comparison) Figures() []ComparedFigure {
 		}
 		if !math.IsNaN(r.limit) {
 			f.Target, f.TargetOf = &r.limit, r.of
-			v, measured := f.Measured[r.of]
-			f.Missed = !measured || v > r.limit
+			_, measured := f.Measured[r.of]
+			f.Missed = !measured && r.of != ""
+			for subject, v := range f.Measured {
+				f.Missed = f.Missed || v > r.limit && (r.of == "" || r.of == subject)
+			}
 		}
 		out = append(out, f)
 	}
@@ -129,6 +133,9 @@ func (c *Comparison) Print(w io.Writer) error {
 		}
 		if f.Target != nil {
 			fmt.Fprintf(t, "≤ %s", number(*f.Target))
+			if f.TargetOf != "" && len(c.subjects) > 1 {
+				fmt.Fprintf(t, " (%s)", f.TargetOf)
+			}
 			if f.Missed {
 				fmt.Fprint(t, "  MISSED")
 			}

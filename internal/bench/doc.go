@@ -1,5 +1,6 @@
 // Package bench measures real processes: how fast a network converges, how long
-// a large database takes, and what our xDS server costs beside go-control-plane's.
+// a large database takes, what our xDS server costs beside go-control-plane's,
+// what an Envoy pays for a large table, and what a client loses when things die.
 //
 //	r, err := bench.Convergence(ctx, bench.Options{Runs: 20, Binary: dmsc, Envoy: envoy})
 //	r.Print(os.Stdout)

@@ -71,7 +71,7 @@ func TestServersAreComparedWithTheSameClients(t *testing.T) {
 func TestAComparisonMarksWhatMissesItsTarget(t *testing.T) {
 	c := &Comparison{}
 	c.target("event", "time", "ms", "a", 10)
-	c.target("event", "lost", "", "a", 0)
+	c.target("event", "lost", "", "", 0)
 	for _, v := range []float64{9, 10, 30} {
 		c.add("event", "time", "ms", "a", v)
 	}
@@ -82,7 +82,7 @@ func TestAComparisonMarksWhatMissesItsTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `EVENT  WHAT      a        b    TARGET
-event  time, ms  10 (30)  500  ≤ 10
+event  time, ms  10 (30)  500  ≤ 10 (a)
        lost      1        –    ≤ 0  MISSED
 `
 	var got []string
