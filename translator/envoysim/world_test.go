@@ -22,6 +22,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
@@ -154,7 +155,7 @@ func (w *world) state(t *testing.T) translator.State {
 			case address == "" || w.chance(50):
 				address = w.host(t, link.String(), false)
 			}
-			n := translator.Neighbour{Data: address, Class: pick(w, dmsc.LAN, dmsc.Metro), Up: w.chance(80)}
+			n := translator.Neighbour{Data: address, Class: dmsc.WAN, Up: w.chance(80)}
 			n.LinkKey = link
 			s.Neighbours = append(s.Neighbours, n)
 			fmt.Fprintf(&w.text, "link %s %s up=%t\n", link, address, n.Up)
@@ -387,6 +388,11 @@ func startEnvoy(t *testing.T, envoy string, s translator.State, r translator.Res
 		t.Fatal(err)
 	}
 	for i, c := range boot.StaticResources.Clusters {
+		// A machine under load is not a network of dead hosts.
+		c.ConnectTimeout = durationpb.New(time.Minute)
+		for _, check := range c.HealthChecks {
+			check.Timeout = durationpb.New(time.Minute)
+		}
 		byEDS(t, c, filepath.Join(dir, fmt.Sprintf("eds-%d.yaml", i)))
 	}
 	file := filepath.Join(dir, "envoy.yaml")
