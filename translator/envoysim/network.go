@@ -74,6 +74,7 @@ type Try struct {
 	Host    Host
 	Refused bool
 	Next    *Step
+	Reply   Reply // as it came from the host
 }
 
 // Choose takes one of several shares or hosts by their weights, as an index.
@@ -259,6 +260,7 @@ func (w *walk) try(s *Step, m *manager, share Share, host Host, retry *Retry) (a
 			reply = w.Pod(host.Address, share.Request)
 		}
 	}
+	t.Reply = reply
 	again = slices.ContainsFunc(retry.onHeaders, matcher(reply.Headers))
 	s.Reply = Reply{Status: reply.Status}
 	s.Reply.Headers, err = editAll(reply.Headers, share.answer)

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/translator/envoysim"
+)
+
+// explainFlags are the request to explain and where the network comes from.
+type explainFlags struct {
+	topology, node, listener        string
+	method, authority, path, output string
+	headers, dead                   []string
+}
+
+func explainCommand() *cobra.Command {
+	f := new(explainFlags)
+	cmd := &cobra.Command{
+		Use:   "explain --topology FILE --node NODE [NAME]",
+		Short: "Say which way a request takes through the Envoys, and why",
+		Long: "Follow one request from a node's Envoy to the pod or the error: at each hop the listener, the virtual host and\n" +
+			"the domain that matched, the route, the cluster, its hosts with their health, and the entry of the RIB that all\n" +
+			"this comes from. Nothing is sent: the Envoys' resources are interpreted as Envoy would. Of several hosts or\n" +
+			"weighted clusters the heaviest is followed, the first of equal ones.\n\n" +
+			"NAME goes into dmsc-service-prefix; leave it out to explain a request by host (--authority) or by --header.\n" +
+			"--dead says which nodes do not answer while nobody has noticed yet, and shows what is tried instead.\n\n" +
+			"The exit code is 0 if the request is answered, 1 if it is refused.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			r, err := f.request(name)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			o, err := offlineNetwork(cmd, f.topology)
+			if err != nil {
+				return err
+			}
+			report, err := explain(o, f, r)
+			if err != nil {
+				return err
+			}
+			if err := write(cmd.OutOrStdout(), f.output, report, printExplanation); err != nil {
+				return err
+			}
+			if report.Answer.Status >= 400 {
+				return exit(exitNo, report.refusal(o, f.node, name))
+			}
+			return nil
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVarP(&f.topology, "topology", "f", "", "topology file, - for stdin (default: Figure 2)")
+	fl.StringVar(&f.node, "node", "", "node whose Envoy gets the request")
+	fl.StringVar(&f.listener, "listener", "", "listener it comes to (default: dmsc/ingress, of an SR dmsc/fabric)")
+	fl.StringArrayVar(&f.headers, "header", nil, "header of the request, NAME=VALUE (repeatable)")
+	fl.StringVar(&f.method, "method", "GET", "method")
+	fl.StringVar(&f.authority, "authority", "", "host the request is for (default: the name of the node)")
+	fl.StringVar(&f.path, "path", "/", "path")
+	fl.StringSliceVar(&f.dead, "dead", nil, "nodes that take no connections, unnoticed (repeatable)")
+	fl.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
+	_ = cmd.MarkFlagRequired("node")
+	return cmd
+}
+
+// request is the one to follow.
+func (f *explainFlags) request(name string) (envoysim.Request, error) {
+	r := envoysim.Request{Method: strings.ToUpper(f.method), Authority: f.authority, Path: f.path}
+	if r.Authority == "" {
+		r.Authority = f.node
+	}
+	if name != "" {
+		r.Headers = append(r.Headers, envoysim.Header{Name: "dmsc-service-prefix", Value: name})
+	}
+	for _, h := range f.headers {
+		key, value, ok := strings.Cut(h, "=")
+		if !ok || key == "" {
+			return r, fmt.Errorf("header %q is not NAME=VALUE", h)
+		}
+		r.Headers = append(r.Headers, envoysim.Header{Name: strings.ToLower(key), Value: value})
+	}
+	return r, nil
+}
+
+// offline is the converged network of a topology: what each node has computed,
+// and all their Envoys.
+type offline struct {
+	*topology.Topology
+	*envoysim.Network
+	ribs map[dmsc.NodeID]*rib.RIB
+	pods map[string]string // by address
+}
+
+func offlineNetwork(cmd *cobra.Command, file string) (*offline, error) {
+	t, err := topologyOf(cmd, file)
+	if err != nil {
+		return nil, err
+	}
+	o, err := simulated(t, nil)
+	if err != nil {
+		return nil, exit(exitUsage, fmt.Errorf("topology %s: %w", t.Name, err))
+	}
+	return o, nil
+}
+
+// simulated makes the Envoys of a topology; change, if any, is made to what each
+// node knows.
+func simulated(t *topology.Topology, change func(*translator.State)) (*offline, error) {
+	o := &offline{Topology: t, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
+	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+	for _, n := range t.Nodes {
+		state := offlineState(t, t.View(n.ID))
+		if change != nil {
+			change(&state)
+		}
+		r, err := translator.Translate(state)
+		if err != nil {
+			return nil, err
+		}
+		if envoys[n.ID], err = envoysim.New(r); err != nil {
+			return nil, fmt.Errorf("the Envoy of %s is not understood: %w", n.ID, err)
+		}
+		o.ribs[n.ID] = state.RIB
+	}
+	for _, p := range t.Pods {
+		for _, s := range p.Services {
+			o.pods[net.JoinHostPort(s.Address, strconv.Itoa(int(s.Port)))] = p.Name
+		}
+	}
+	var err error
+	o.Network, err = envoysim.NewNetwork(envoys)
+	return o, err
+}
+
+// kill makes the hosts that are listeners of these nodes refuse connections.
+func (o *offline) kill(nodes []string) error {
+	for _, id := range nodes {
+		if _, ok := o.Node(dmsc.NodeID(id)); !ok {
+			return o.unknown(id)
+		}
+	}
+	o.Dead = func(_ dmsc.NodeID, address string) bool {
+		node, _, ok := o.Listener(address)
+		return ok && slices.Contains(nodes, string(node))
+	}
+	return nil
+}
+
+func (o *offline) unknown(node string) error {
+	var known []string
+	for _, n := range o.Nodes {
+		known = append(known, string(n.ID))
+	}
+	return exit(exitUsage, fmt.Errorf("node %q is not in topology %s%s", node, o.Name, didYouMean(node, known)))
+}
+
+// host names who is at an address.
+func (o *offline) host(address string) string {
+	if node, _, ok := o.Listener(address); ok {
+		return string(node)
+	}
+	return o.pods[address]
+}
+
+// didYouMean suggests the known word that is at most two letters away.
+func didYouMean(word string, known []string) string {
+	best, least := "", 3
+	for _, k := range known {
+		if d := distance(word, k); d < least {
+			best, least = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(": did you mean %s?", best)
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost = 1 + min(last, row[j], row[j+1])
+			}
+			last, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// explain follows the request.
+func explain(o *offline, f *explainFlags, r envoysim.Request) (*explanation, error) {
+	n, ok := o.Node(dmsc.NodeID(f.node))
+	if !ok {
+		return nil, o.unknown(f.node)
+	}
+	if err := o.kill(f.dead); err != nil {
+		return nil, err
+	}
+	listener := f.listener
+	switch {
+	case listener == "" && n.Role == dmsc.RoleSG:
+		listener = "dmsc/ingress"
+	case listener == "":
+		listener = "dmsc/fabric"
+	}
+	step, err := o.Walk(n.ID, listener, r, envoysim.Heaviest)
+	if errors.Is(err, envoysim.ErrEndless) {
+		return nil, exit(exitNo, err)
+	}
+	if err != nil {
+		return nil, exit(exitUsage, err)
+	}
+	e := &explanation{Node: n.ID, Listener: listener, Method: r.Method, Authority: r.Authority, Path: r.Path, Headers: headerLines(r.Headers), Hops: []hop{}, Ways: []string{}}
+	e.add(o, step, r)
+	e.Answer = answered{Status: step.Reply.Status, Error: step.Reply.Error(), Pod: step.Pod, PodName: o.pods[step.Pod]}
+	if step.Pod != "" {
+		e.Answer.Headers = headerLines(step.Request.Headers)
+	}
+	if err := e.addWays(o, r); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
