@@ -15,7 +15,6 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/scsc"
 	"github.com/dmsc-mesh/dmsc/translator"
-	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // loopState is what the loop remembers between two turns, beside the parts
@@ -89,6 +88,7 @@ func (n *Node) settle(now time.Time) {
 	n.noteChange(now, ready.Changed)
 	n.flood(ready)        // records → neighbours, before anything is computed
 	n.collect(ready, now) // changes → the next computation
+	n.publishHealth(now)  // dead next hops → Envoy
 	if !now.Before(n.loop.restless) {
 		first := n.loop.computed == nil
 		change := n.compute(now)                  // LSDB → SPF → RIB
@@ -235,23 +235,24 @@ func (n *Node) retire(now time.Time) bool {
 	if n.rib == nil {
 		return false
 	}
-	inUse := func(name string) bool {
-		return slices.ContainsFunc(n.rib.Groups, func(g *rib.Group) bool { return g.Name == name })
-	}
-	if n.loop.groupsOf != n.rib {
+	if last := n.loop.groupsOf; last != n.rib {
 		// What was computed before the first publication, Envoy has never had.
-		if last := n.loop.groupsOf; last != nil && n.loop.begunPublishing {
+		if last != nil && n.loop.begunPublishing {
 			for _, g := range last.Groups {
-				n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return r.Name == g.Name })
 				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
 			}
 		}
+		n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return inUse(n.rib, r.Group) })
 		n.loop.groupsOf = n.rib
 	}
-	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return inUse(r.Name) })
 	before := len(n.loop.retired)
 	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return !now.Before(r.until) })
 	return len(n.loop.retired) != before
+}
+
+func inUse(r *rib.RIB, g *rib.Group) bool {
+	_, ok := slices.BinarySearchFunc(r.Groups, g.Name, func(g *rib.Group, name string) int { return cmp.Compare(g.Name, name) })
+	return ok
 }
 
 // retiredGroups are the retired ones as the translator wants them.
@@ -299,100 +300,6 @@ func (n *Node) steer(ch linkstate.Change) bool {
 	}
 	n.loop.steering = steering
 	return true
-}
-
-// publish translates the node's state for its Envoy. After a start it waits
-// until the LSDB is complete and every link that counts has an address: Envoy
-// keeps the FIB it has meanwhile.
-//
-// It reports whether a translation was made.
-func (n *Node) publish(changed bool, now time.Time) bool {
-	view := n.instance.View()
-	if o, last := n.registry.offer(now), n.loop.offered; o != last {
-		n.loop.offered = o
-		if last == nil {
-			last = &offer{}
-		}
-		changed = changed || !reflect.DeepEqual(o.instances, last.instances)
-		if !slices.Equal(o.targets, last.targets) {
-			n.detector.SetTargets(o.targets)
-		}
-	}
-	if d := &n.loop.documents; d.inForce != d.handed {
-		d.handed = d.inForce
-		changed = true
-	}
-	if !n.loop.begunPublishing {
-		n.loop.publishAt = n.started.Add(publishLimit)
-		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
-			return false
-		}
-		n.loop.publishAt = time.Time{}
-		n.loop.begunPublishing = true
-		changed = true
-	}
-	if !changed || n.rib == nil {
-		return false
-	}
-	pub := &publication{
-		at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups(), neighbours: neighbours(view), offer: n.loop.offered,
-		documents: n.loop.documents.inForce,
-	}
-	if last := n.loop.publication; last != nil && !n.loop.unpublished && last.sameInput(pub) {
-		return false // a record that no route depends on
-	}
-	begun := time.Now()
-	pub.state = translator.State{
-		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
-		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
-		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
-	}
-	set, err := n.translator.Translate(pub.state)
-	translated := time.Now()
-	if err == nil {
-		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
-	}
-	if run := n.loop.run; run != nil {
-		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil
-	}
-	if err != nil {
-		n.noteAlarm("not_published", err.Error())
-		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
-		n.loop.unpublished = true
-		return true
-	}
-	if last := n.loop.publication; last != nil && last.version == pub.version {
-		pub.at = last.at // Envoy has nothing to do
-	}
-	n.loop.publication, n.loop.unpublished = pub, false
-	if pub.version == n.loop.acked {
-		n.loop.running = pub
-	}
-	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
-	newest(n.published, pub.rib.Len())
-	return true
-}
-
-// addressed reports whether the data address of every advertised link is known.
-// One that a restart has resumed gets it with its stream.
-func addressed(v *linkstate.View) bool {
-	return !slices.ContainsFunc(v.Adjacencies, func(a linkstate.Adjacency) bool {
-		return a.Advertised() && !a.Observer && a.Data == ""
-	})
-}
-
-// neighbours are the far ends of our links as the translator wants them.
-func neighbours(v *linkstate.View) []translator.Neighbour {
-	var out []translator.Neighbour
-	for _, a := range v.Adjacencies {
-		if a.Observer {
-			continue
-		}
-		var nb translator.Neighbour
-		nb.LinkKey, nb.Data, nb.Class, nb.Up = a.LinkKey, a.Data, a.Class, a.Advertised()
-		out = append(out, nb)
-	}
-	return out
 }
 
 // answered is what the last answers to pods followed from.

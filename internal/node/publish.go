@@ -1,0 +1,133 @@
+package node
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/dmsc-mesh/dmsc/linkstate"
+	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/xds"
+)
+
+// publish translates the node's state for its Envoy. After a start it waits
+// until the LSDB is complete and every link that counts has an address: Envoy
+// keeps the FIB it has meanwhile.
+//
+// It reports whether a translation was made.
+func (n *Node) publish(changed bool, now time.Time) bool {
+	view := n.instance.View()
+	if o, last := n.registry.offer(now), n.loop.offered; o != last {
+		n.loop.offered = o
+		if last == nil {
+			last = &offer{}
+		}
+		changed = changed || !reflect.DeepEqual(o.instances, last.instances)
+		if !slices.Equal(o.targets, last.targets) {
+			n.detector.SetTargets(o.targets)
+		}
+	}
+	if d := &n.loop.documents; d.inForce != d.handed {
+		d.handed = d.inForce
+		changed = true
+	}
+	if !n.loop.begunPublishing {
+		n.loop.publishAt = n.started.Add(publishLimit)
+		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
+			return false
+		}
+		n.loop.publishAt = time.Time{}
+		n.loop.begunPublishing = true
+		changed = true
+	}
+	if !changed || n.rib == nil {
+		return false
+	}
+	pub := &publication{
+		at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups(), neighbours: neighbours(view), offer: n.loop.offered,
+		documents: n.loop.documents.inForce,
+	}
+	if last := n.loop.publication; last != nil && !n.loop.unpublished && last.sameInput(pub) {
+		return false // a record that no route depends on
+	}
+	pub.state = translator.State{
+		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
+		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
+		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
+	}
+	n.program(pub)
+	return true
+}
+
+// alarming is the number of names from which on Envoy hears of a dead next hop
+// before anything else is done: with fewer, that takes no longer than to compute
+// and translate everything.
+const alarming = 1000
+
+// publishHealth tells Envoy of a large FIB which next hops are dead, and nothing
+// else. It goes on by their alternates at once, while the routes without them
+// are being computed, or wait for that in a storm.
+func (n *Node) publishHealth(now time.Time) {
+	last := n.loop.publication
+	if last == nil || n.loop.unpublished || last.rib.Len() < alarming {
+		return
+	}
+	nbs := neighbours(n.instance.View())
+	sameLink := func(a, b translator.Neighbour) bool { return a.LinkKey == b.LinkKey }
+	if slices.Equal(nbs, last.neighbours) || !slices.EqualFunc(nbs, last.neighbours, sameLink) {
+		return
+	}
+	pub := *last
+	pub.at, pub.neighbours, pub.state.Neighbours = now, nbs, nbs
+	n.program(&pub)
+}
+
+// program has Envoy run what follows from a publication's state.
+func (n *Node) program(pub *publication) {
+	begun := time.Now()
+	set, err := n.translator.Translate(pub.state)
+	translated := time.Now()
+	if err == nil {
+		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
+	}
+	if run := n.loop.run; run != nil {
+		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil
+	}
+	if err != nil {
+		n.noteAlarm("not_published", err.Error())
+		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
+		n.loop.unpublished = true
+		return
+	}
+	if last := n.loop.publication; last != nil && last.version == pub.version {
+		pub.at = last.at // Envoy has nothing to do
+	}
+	n.loop.publication, n.loop.unpublished = pub, false
+	if pub.version == n.loop.acked {
+		n.loop.running = pub
+	}
+	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
+	newest(n.published, pub.rib.Len())
+}
+
+// addressed reports whether the data address of every advertised link is known.
+// One that a restart has resumed gets it with its stream.
+func addressed(v *linkstate.View) bool {
+	return !slices.ContainsFunc(v.Adjacencies, func(a linkstate.Adjacency) bool {
+		return a.Advertised() && !a.Observer && a.Data == ""
+	})
+}
+
+// neighbours are the far ends of our links as the translator wants them.
+func neighbours(v *linkstate.View) []translator.Neighbour {
+	var out []translator.Neighbour
+	for _, a := range v.Adjacencies {
+		if a.Observer {
+			continue
+		}
+		var nb translator.Neighbour
+		nb.LinkKey, nb.Data, nb.Class, nb.Up = a.LinkKey, a.Data, a.Class, a.Advertised()
+		out = append(out, nb)
+	}
+	return out
+}
