@@ -33,12 +33,14 @@
 //
 //	listener      table         requests of
 //	dmsc/ingress  dmsc/ingress  pods: aliases, policies, retries on dmsc-error
+//	dmsc/outside  dmsc/outside  clients outside the mesh: aliases that are opened to them
 //	dmsc/fabric   dmsc/fabric   neighbours: explicit paths, transit, delivery
 //	dmsc/demote   dmsc/fabric   ourselves: a path that broke continues without it
 //	                            and a gateway without a living next hop looks again
 //	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
 //
-// A request walks: trust border (border.go, header.go) → virtual host (ingress.go) → group
+// A request walks: trust border (border.go, header.go, outside.go) → virtual host
+// (ingress.go; without a prefix alias.go, external.go) → group
 // (cluster.go, endpoint.go) → next node's fabric table (fabric.go): first the
 // via guard, then explicit path or ordinary hop → delivery (route.go).
 package translator

@@ -33,7 +33,8 @@ import (
 //
 //	pod <name> [forge] [names] [tls=host] [fail=n]
 //	                           an HTTP server at {name}; forge: answers with dmsc-* headers;
-//	                           names: adds those of all headers it was sent;
+//	                           names: adds those of all headers it was sent, and
+//	                           for whom it was forwarded;
 //	                           tls: with a certificate for host that {ca} signed;
 //	                           fail: it hangs up on the first n requests
 //	tcp <name>                 a TCP server at {name}
@@ -48,6 +49,7 @@ import (
 //	probe <node> path=/p       what the agent asks
 //	fabric <node>              a request to the node's fabric listener
 //
+// With the argument outside, a request goes to the listener for the outside.
 // An address {name} that nothing was started at is a dead host. {name.ip} and
 // {name.port} are its parts.
 func TestEnvoyForwardsAsTranslated(t *testing.T) {
@@ -116,10 +118,11 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		method := "GET"
 		d.MaybeScanArgs(t, "method", &method)
 		times := 1
+		addr := n.listener(d, name)
 		d.MaybeScanArgs(t, "times", &times)
 		var answers []string
 		for range times {
-			answers = append(answers, n.send(t, method, n.states[name].Addrs.Ingress, path, host, d.Input))
+			answers = append(answers, n.send(t, method, addr, path, host, d.Input))
 		}
 		slices.Sort(answers)
 		return strings.Join(slices.Compact(answers), "")
@@ -133,17 +136,26 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		to := "db.example:5432"
 		d.MaybeScanArgs(t, "to", &to)
 		to = n.expand(to)
-		return n.exchange(t, n.states[name].Addrs.Ingress, "CONNECT "+to+" HTTP/1.1\nHost: "+to+"\n"+d.Input)
+		return n.exchange(t, n.listener(d, name), "CONNECT "+to+" HTTP/1.1\nHost: "+to+"\n"+d.Input)
 	case "websocket":
 		host, path := "ws.example", "/"
 		d.MaybeScanArgs(t, "host", &host)
 		d.MaybeScanArgs(t, "path", &path)
-		return n.exchange(t, n.states[name].Addrs.Ingress, "GET "+path+" HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\n"+d.Input)
+		return n.exchange(t, n.listener(d, name), "GET "+path+" HTTP/1.1\nHost: "+host+"\nConnection: Upgrade\nUpgrade: websocket\n"+d.Input)
 	case "raw":
-		return n.exchange(t, n.states[name].Addrs.Ingress, d.Input)
+		return n.exchange(t, n.listener(d, name), d.Input)
 	}
 	d.Fatalf(t, "unknown command %s", d.Cmd)
 	return ""
+}
+
+// listener is the one of a node that a command is for.
+func (n *network) listener(d *datadriven.TestData, node string) string {
+	s := n.states[node]
+	if d.HasArg("outside") {
+		return s.Outside.Address
+	}
+	return s.Addrs.Ingress
 }
 
 var braced = regexp.MustCompile(`\{[a-z0-9.-]+\}`)
@@ -212,7 +224,7 @@ func (n *network) pod(t *testing.T, p pod) {
 			path = " " + r.RequestURI
 		}
 		if p.names {
-			path += fmt.Sprint(" ", slices.Sorted(maps.Keys(r.Header)))
+			path += fmt.Sprint(" ", slices.Sorted(maps.Keys(r.Header)), " for=", lastHop.ReplaceAllString(r.Header.Get("X-Forwarded-For"), "<peer>"))
 		}
 		fmt.Fprintf(w, "%s:%s%s", name, path, ours(r.Header))
 	})
@@ -400,6 +412,7 @@ func (n *network) send(t *testing.T, method, addr, path, host, headers string) s
 
 var (
 	microseconds = regexp.MustCompile(`us=\d+`)
+	lastHop      = regexp.MustCompile(`[^, ]+$`)          // who has connected to the border
 	resetReason  = regexp.MustCompile(`reset reason: .*`) // its words differ between versions
 )
 

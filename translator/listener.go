@@ -34,6 +34,9 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 	if b.Addrs.Ingress != "" {
 		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.borderManager(ingressName, b.Strict))
 	}
+	if b.Outside.Address != "" {
+		listeners[outsideName] = b.outsideListener()
+	}
 	return listeners
 }
 
@@ -45,6 +48,9 @@ func (b *builder) routes() map[string]*routev3.RouteConfiguration {
 	}
 	if b.Addrs.Ingress != "" {
 		tables[ingressName] = b.ingressTable()
+	}
+	if b.Outside.Address != "" {
+		tables[outsideName] = b.outsideTable()
 	}
 	return tables
 }

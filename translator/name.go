@@ -11,6 +11,7 @@ import (
 // The names of the listeners and of the route tables they use.
 const (
 	ingressName = "dmsc/ingress"
+	outsideName = "dmsc/outside"
 	fabricName  = "dmsc/fabric"
 	demoteName  = "dmsc/demote"
 	probeName   = "dmsc/probe"

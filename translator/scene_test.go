@@ -60,6 +60,7 @@ type scene struct {
 		From               string // pods (default), outside, both
 	}
 	Strict    bool
+	Outside   translator.OutsideListener
 	Externals []struct {
 		Name, Host string
 		Port       uint16
@@ -139,6 +140,7 @@ func parseScene(t *testing.T, text string) translator.State {
 		}
 		s.Aliases = append(s.Aliases, translator.Alias{Host: a.Host, Path: a.Path, Prefix: dmsc.MustParsePrefix(a.Prefix), StripPath: a.Strip, From: from})
 	}
+	s.Outside = in.Outside
 	for _, e := range in.Externals {
 		s.Externals = append(s.Externals, translator.External{
 			Name: e.Name, Host: e.Host, Port: e.Port, Protocol: e.Protocol, ServerName: e.TLS, CA: e.CA,

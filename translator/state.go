@@ -29,6 +29,8 @@ type State struct {
 	Strict bool
 	// Externals let requests of pods leave the mesh.
 	Externals []External
+	// Outside is where clients that are not of the mesh enter.
+	Outside OutsideListener
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -76,7 +76,10 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	}
 	b.check()
 	r := Resources{
-		Listeners: once(b, "listeners", b.Strict, b.listeners),
+		Listeners: once(b, "listeners", struct {
+			strict  bool
+			outside OutsideListener
+		}{b.Strict, b.Outside}, b.listeners),
 		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),

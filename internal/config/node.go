@@ -28,7 +28,8 @@ type Node struct {
 	// SPA and SCSC are where they answer. No SPA: every prefix waits.
 	SPA, SCSC Centres
 	// Lease of announcements that ask for none.
-	Lease time.Duration
+	Lease   time.Duration
+	Outside Outside
 	// Documents is a file or folder of HostAlias and ExternalService documents,
 	// which is read again when it changes; "" = none.
 	Documents string
@@ -50,6 +51,16 @@ type NodeListen struct {
 // Admin may be unix:///path. Ingress is empty on an SR.
 type Envoy struct {
 	Ingress, Fabric, Probe, Admin string
+}
+
+// Outside is the listener of an SG's Envoy for clients that are not of the mesh.
+type Outside struct {
+	Listen string // IP:port; "" = none
+	// Certificate and Key are PEM files, with absolute paths; "" = no TLS.
+	Certificate, Key string
+	// TrustedHops is how many proxies in front tell the truth in
+	// x-forwarded-for.
+	TrustedHops uint32
 }
 
 // Centres are the addresses of SPAs or SCSCs, host:port, each as good as the
@@ -98,6 +109,14 @@ type nodeKeys struct {
 	SCSC      addressKeys       `yaml:"scsc"`
 	Lease     manifest.Duration `yaml:"lease"`
 	Documents string            `yaml:"documents"`
+	Outside   struct {
+		Listen string `yaml:"listen"`
+		TLS    struct {
+			Certificate string `yaml:"certificate"`
+			Key         string `yaml:"key"`
+		} `yaml:"tls"`
+		TrustedHops uint32 `yaml:"trusted_hops"`
+	} `yaml:"outside"`
 
 	RecordXDS string `yaml:"record_xds"`
 }
@@ -191,9 +210,41 @@ func (s *source) nodeListeners(n *Node, k *nodeKeys) {
 		}
 		n.Envoy.Ingress = s.listen(taken, "envoy.ingress", k.Envoy.Ingress, false)
 	}
+	s.outside(taken, n, k)
 	n.Envoy.Fabric = s.listen(taken, "envoy.fabric", k.Envoy.Fabric, false)
 	n.Envoy.Probe = s.listen(taken, "envoy.probe", socket(k.Envoy.Probe, "probe.sock"), true)
 	n.Envoy.Admin = s.listen(taken, "envoy.admin", socket(k.Envoy.Admin, "admin.sock"), true)
+}
+
+func (s *source) outside(taken listeners, n *Node, k *nodeKeys) {
+	o := &k.Outside
+	n.Outside = Outside{Listen: o.Listen, Certificate: o.TLS.Certificate, Key: o.TLS.Key, TrustedHops: o.TrustedHops}
+	if n.Outside == (Outside{}) {
+		return
+	}
+	switch {
+	case o.Listen == "":
+		s.faultf("outside", manifest.CodeMissing, "listen is missing: the address at which Envoy takes clients outside the mesh")
+	case k.Role == dmsc.RoleSR:
+		s.faultf("outside", manifest.CodeConflict, "clients enter at an SG; remove outside, or make the role SG")
+	default:
+		s.listen(taken, "outside.listen", o.Listen, false)
+	}
+	if (o.TLS.Certificate == "") != (o.TLS.Key == "") {
+		s.faultf("outside.tls", manifest.CodeMissing, "certificate and key are given together")
+	}
+	s.shared("outside.tls.certificate", o.TLS.Certificate)
+	s.shared("outside.tls.key", o.TLS.Key)
+	if o.TrustedHops > 16 {
+		s.faultf("outside.trusted_hops", manifest.CodeValue, "%d proxies in front are too many, at most 16 are believed", o.TrustedHops)
+	}
+}
+
+// shared checks the name of a file that Envoy reads, too.
+func (s *source) shared(key, file string) {
+	if file != "" && !filepath.IsAbs(file) {
+		s.faultf(key, manifest.CodeValue, "%q is no absolute path; Envoy and its agent have to find the same file", file)
+	}
 }
 
 func (s *source) links(n *Node, keys []linkKeys) []Link {

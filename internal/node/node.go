@@ -60,6 +60,7 @@ type Node struct {
 	peers     *peering.Peers
 	envoy     *xds.Server
 	documents *watch.Watcher // nil without a folder
+	outside   translator.OutsideListener
 	prober    *measure.Prober
 	detector  *measure.Detector
 	spa       *spa.Client
@@ -117,6 +118,9 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	n.timeline.note(now, Moment{Step: StepStarted})
 	var s saved
 	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
+		return nil, err
+	}
+	if err = n.openOutside(); err != nil {
 		return nil, err
 	}
 	if err = n.listenControl(); err != nil {

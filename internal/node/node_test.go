@@ -14,13 +14,14 @@ import (
 func TestNewNamesEverythingThatEnvoyOrNeighboursWouldRefuse(t *testing.T) {
 	_, err := New(&config.Node{
 		Node: "sg-1", StateDir: t.TempDir(),
-		Envoy: config.Envoy{Ingress: ":15900", Fabric: "localhost:15901", Probe: "unix:///run/probe.sock"},
-		Links: []config.Link{{Neighbor: "sr-1", ID: "0", Fabric: "sg-1.example:15901", Tags: []string{""}}},
+		Envoy:   config.Envoy{Ingress: ":15900", Fabric: "localhost:15901", Probe: "unix:///run/probe.sock"},
+		Outside: config.Outside{Listen: "gateway.example:443"},
+		Links:   []config.Link{{Neighbor: "sr-1", ID: "0", Fabric: "sg-1.example:15901", Tags: []string{""}}},
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, key := range []string{"envoy.ingress", "envoy.fabric", "links[0].fabric", "links[0].tags"} {
+	for _, key := range []string{"envoy.ingress", "envoy.fabric", "outside.listen", "links[0].fabric", "links[0].tags"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%q is not named in: %v", key, err)
 		}

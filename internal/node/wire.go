@@ -90,6 +90,7 @@ func (n *Node) check() error {
 	}
 	check("envoy.ingress", n.cfg.Envoy.Ingress)
 	check("envoy.fabric", n.cfg.Envoy.Fabric)
+	check("outside.listen", n.cfg.Outside.Listen)
 	check("envoy.probe", n.cfg.Envoy.Probe)
 	for i, l := range n.cfg.Links {
 		check(fmt.Sprintf("links[%d].fabric", i), l.Fabric)
