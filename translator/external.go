@@ -54,6 +54,12 @@ func ExternalCluster(e External) string {
 	return "dmsc/external/" + e.Name + "/" + escape(strings.ToLower(e.Host))
 }
 
+// externalHost names the virtual host that refuses what is not allowed of a
+// host; the port of what is follows after a slash.
+func externalHost(e External) string { return "dmsc/external/" + escape(strings.ToLower(e.Host)) }
+
+func (e External) port() string { return strconv.Itoa(int(e.Port)) }
+
 // Validate reports whether Envoy can take the external service. Check what comes
 // from outside before it enters a State.
 func (e External) Validate() error {
@@ -106,13 +112,13 @@ func (b *builder) externalHosts() []*routev3.VirtualHost {
 		ports := make(map[string][]*routev3.Route)
 		first := ""
 		for _, e := range services {
-			port := strconv.Itoa(int(e.Port))
+			port := e.port()
 			ports[port] = append(ports[port], leave(e))
 			if first == "" && e.Protocol != dmsc.TCP {
 				first = port
 			}
 		}
-		name := "dmsc/external/" + escape(host)
+		name := externalHost(services[0])
 		refuse := bothWays(func(c class) *routev3.Route { return b.notAllowed(c, allowedText(services)) })
 		others := []string{hostPrefix + host + ":*"}
 		if first == "" {

@@ -15,24 +15,26 @@ type OriginKind string
 
 // The kinds of origins.
 const (
-	OriginPrefix  OriginKind = "prefix"  // announced by Nodes, or by a pod of this node
-	OriginLink    OriginKind = "link"    // of this node
-	OriginPolicy  OriginKind = "policy"  // of the SCSC
-	OriginAlias   OriginKind = "alias"   // a HostAlias of this node's documents
-	OriginSetting OriginKind = "setting" // of this node's configuration
+	OriginPrefix   OriginKind = "prefix"   // announced by Nodes, or by a pod of this node
+	OriginLink     OriginKind = "link"     // of this node
+	OriginPolicy   OriginKind = "policy"   // of the SCSC
+	OriginAlias    OriginKind = "alias"    // a HostAlias of this node's documents
+	OriginExternal OriginKind = "external" // an ExternalService of this node's documents
+	OriginSetting  OriginKind = "setting"  // of this node's configuration
 )
 
 // Origin is something in the State that a resource was made from.
 type Origin struct {
 	Kind OriginKind
 	// Name is the prefix, the link ("sr-1", "sr-1#2"), the id of the policy, the
-	// host and path of the HostAlias or the key of the setting.
+	// host and path of the HostAlias, the name of the ExternalService or the key of
+	// the setting.
 	Name string
 	// Prefix is the origin itself, or the one that a policy steers and an alias
 	// stands for.
 	Prefix dmsc.ServicePrefix
 	Nodes  []dmsc.NodeID // who announces the prefix, sorted
-	Detail string        // the address, if there is one
+	Detail string        // the address, or the host and port, if there is one
 }
 
 // String is the origin in words.
@@ -104,6 +106,8 @@ func (f *finder) listener(name string) {
 	switch name {
 	case ingressName:
 		key, addr = "envoy.ingress", f.Addrs.Ingress
+	case outsideName:
+		key, addr = "outside.listen", f.Outside.Address
 	case fabricName:
 		key, addr = "envoy.fabric", f.Addrs.Fabric
 	case probeName:
@@ -127,6 +131,11 @@ func (f *finder) part(name string) {
 	for _, a := range f.Aliases {
 		if name == aliasHost(a) {
 			f.add(Origin{Kind: OriginAlias, Name: a.Host + a.Path, Prefix: a.Prefix})
+		}
+	}
+	for _, e := range f.Externals {
+		if host := externalHost(e); name == ExternalCluster(e) || name == host || name == host+"/"+e.port() {
+			f.add(Origin{Kind: OriginExternal, Name: e.Name, Detail: e.Host + ":" + e.port()})
 		}
 	}
 	for _, n := range f.Neighbours {
