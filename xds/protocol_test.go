@@ -10,6 +10,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 	"github.com/dmsc-mesh/dmsc/xds/xdstest"
@@ -195,28 +196,40 @@ func TestNothingIsSentBeforeTheFirstPublish(t *testing.T) {
 }
 
 func TestATypeThatIsNotServedDisturbsNothing(t *testing.T) {
-	_, c := in(t, simple("a"))
-	c.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.service.runtime.v3.Runtime"})
-	c.Subscribe(xds.Clusters)
-	c.ExpectAck(xds.Clusters, "+a")
+	const runtime = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+	f := serve(t, xds.Config{})
+	f.publish("sg-1", simple("a"))
+	for dialect, request := range map[xdstest.Dialect]proto.Message{
+		xdstest.Delta: &discoveryv3.DeltaDiscoveryRequest{TypeUrl: runtime},
+		xdstest.SotW:  &discoveryv3.DiscoveryRequest{TypeUrl: runtime},
+	} {
+		c := xdstest.DialAs(t, xdstest.Serve(t, f.Server), dialect, "sg-1")
+		c.Send(request)
+		c.Subscribe(xds.Clusters)
+		c.ExpectAck(xds.Clusters, "+a")
+	}
 }
 
 func TestAClientThatAsksForTooMuchLosesItsStream(t *testing.T) {
 	f := serve(t, xds.Config{MaxNames: 10})
 	conn := xdstest.Serve(t, f.Server)
 	f.publish("sg-1", simple("a"))
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := xdstest.Dial(t, conn, "sg-1")
-	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
-		Node: nodeOf("sg-1"), TypeUrl: xds.Endpoints.URL(), ResourceNamesSubscribe: names("e", 11),
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("got %v, want ResourceExhausted", err)
+	for _, dialect := range []xdstest.Dialect{xdstest.Delta, xdstest.SotW} {
+		greedy, err := xdstest.Open(conn, dialect, "sg-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := greedy.Send(xdstest.Request{Type: xds.Endpoints, Subscribe: names("e", 11), Names: names("e", 11)}); err != nil {
+			t.Fatal(err)
+		}
+		if r, ok := <-greedy.In; ok {
+			t.Errorf("%s: got %s, want the end of the stream", dialect, r)
+		}
+		if code := status.Code(greedy.Err()); code != codes.ResourceExhausted {
+			t.Errorf("%s: got %s, want ResourceExhausted", dialect, code)
+		}
+		greedy.End()
 	}
 	c.Subscribe(xds.Endpoints, "a")
 	c.ExpectAck(xds.Endpoints, "+a")

@@ -94,10 +94,13 @@ func DialAs(t testing.TB, conn grpc.ClientConnInterface, dialect Dialect, node s
 	return c
 }
 
+// Dialect is what the client speaks.
+func (c *Client) Dialect() Dialect { return c.stream.Dialect }
+
 // Close ends the stream.
 func (c *Client) Close() { c.stream.cancel() }
 
-// Send writes a request as it is, with the node filled in.
+// Send writes a request as it is.
 func (c *Client) Send(r proto.Message) {
 	c.t.Helper()
 	if err := c.stream.SendMessage(r); err != nil {

@@ -36,6 +36,7 @@ type Stream struct {
 	send   func(proto.Message) error
 	cancel context.CancelFunc
 	done   chan struct{}
+	err    error // why it ended; after done
 }
 
 // Request is what a client may say. Each dialect has its own half.
@@ -126,6 +127,7 @@ func Open(conn grpc.ClientConnInterface, dialect Dialect, node string) (*Stream,
 		for {
 			r, err := recv()
 			if err != nil {
+				s.err = err
 				return
 			}
 			in <- r
@@ -151,13 +153,18 @@ func (s *Stream) Send(r Request) error {
 	})
 }
 
-// SendMessage writes a request as it is, with the node filled in.
+// SendMessage writes a request as it is. The first one carries the node, and no
+// other does.
 func (s *Stream) SendMessage(m proto.Message) error {
-	switch m := m.(type) {
-	case *discoveryv3.DeltaDiscoveryRequest:
-		m.Node = &corev3.Node{Id: s.node}
-	case *discoveryv3.DiscoveryRequest:
-		m.Node = &corev3.Node{Id: s.node}
+	if s.node != "" {
+		node := &corev3.Node{Id: s.node}
+		switch m := m.(type) {
+		case *discoveryv3.DeltaDiscoveryRequest:
+			m.Node = node
+		case *discoveryv3.DiscoveryRequest:
+			m.Node = node
+		}
+		s.node = ""
 	}
 	return s.send(m)
 }
@@ -175,6 +182,12 @@ func (s *Stream) Next() (*Response, error) {
 	default:
 		return nil, nil
 	}
+}
+
+// Err waits for the end of the stream and says why it ended.
+func (s *Stream) Err() error {
+	<-s.done
+	return s.err
 }
 
 // End ends the stream and waits until nothing of it is left.
