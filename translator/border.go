@@ -68,6 +68,8 @@ func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnect
 	m.LocalReplyConfig = b.borderReplies()
 	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
 
+	m.AccessLog = b.accessLogs(listener)
+
 	m.NormalizePath = wrapperspb.Bool(true)
 	m.MergeSlashes = true
 	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{

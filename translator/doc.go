@@ -39,6 +39,9 @@
 //	                            and a gateway without a living next hop looks again
 //	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
 //
+// What Envoy writes about requests is accesslog.go, what it counts stats.go, what
+// it gives up when memory is short overload.go.
+//
 // A request walks: trust border (border.go, header.go, outside.go) → virtual host
 // (ingress.go; without a prefix alias.go, external.go) → group
 // (cluster.go, endpoint.go) → next node's fabric table (fabric.go): first the

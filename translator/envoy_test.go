@@ -319,7 +319,8 @@ func (n *network) startAs(t *testing.T, text string, change func(*bootstrapv3.Bo
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var output strings.Builder
-	cmd := exec.CommandContext(ctx, n.envoy, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+	cmd := exec.CommandContext(ctx, n.envoy, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
+		"--file-flush-interval-msec", "20")
 	cmd.Stderr = &output
 	if err := cmd.Start(); err != nil {
 		cancel()

@@ -18,6 +18,13 @@ import (
 // before it goes on without.
 const fetchTimeout = 2 * time.Second
 
+// listenerInput is what listeners follow from, beside node and addresses.
+type listenerInput struct {
+	strict  bool
+	log     AccessLog
+	outside OutsideListener
+}
+
 func (b *builder) listeners() map[string]*listenerv3.Listener {
 	listeners := map[string]*listenerv3.Listener{
 		fabricName: b.socketListener(fabricName, b.Addrs.Fabric, b.fabricManager()),
@@ -90,6 +97,9 @@ func (b *builder) demoteListener() *listenerv3.Listener {
 
 func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
 	m := connectionManager(fabricName, fabricName)
+	if b.AccessLog.Fabric {
+		m.AccessLog = b.accessLogs(fabricName)
+	}
 	m.EarlyHeaderMutationExtensions = earlyMutation(keyMutations())
 	m.LocalReplyConfig = b.localReplies()
 	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}

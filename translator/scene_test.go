@@ -70,6 +70,7 @@ type scene struct {
 		Timeout    time.Duration
 		Retries    uint32
 	}
+	AccessLog translator.AccessLog `yaml:"accessLog"`
 }
 
 func readScene(t *testing.T, file string) translator.State {
@@ -87,7 +88,7 @@ func parseScene(t *testing.T, text string) translator.State {
 	if err := yaml.UnmarshalWithOptions([]byte(text), &in, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	s := translator.State{Node: in.Node, Addrs: in.Addrs, Strict: in.Strict}
+	s := translator.State{Node: in.Node, Addrs: in.Addrs, Strict: in.Strict, AccessLog: in.AccessLog}
 	for _, n := range in.Neighbours {
 		s.Neighbours = append(s.Neighbours, translator.Neighbour{
 			NextHop: nextHop(t, n.Link), Data: n.Data, Class: n.Class, Up: !n.Down,

@@ -31,6 +31,8 @@ type State struct {
 	Externals []External
 	// Outside is where clients that are not of the mesh enter.
 	Outside OutsideListener
+	// AccessLog is what Envoy writes about requests.
+	AccessLog AccessLog
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -76,10 +76,7 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	}
 	b.check()
 	r := Resources{
-		Listeners: once(b, "listeners", struct {
-			strict  bool
-			outside OutsideListener
-		}{b.Strict, b.Outside}, b.listeners),
+		Listeners: once(b, "listeners", listenerInput{b.Strict, b.AccessLog, b.Outside}, b.listeners),
 		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
@@ -152,6 +149,7 @@ func (b *builder) check() {
 	for _, e := range b.Externals {
 		b.fault(e.Validate())
 	}
+	b.fault(b.AccessLog.Validate())
 }
 
 func (b *builder) fault(err error) {

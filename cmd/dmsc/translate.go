@@ -124,6 +124,7 @@ func bootstrapCommand() *cobra.Command {
 			if err != nil {
 				return exit(exitUsage, err)
 			}
+			translator.SetMaxHeap(boot, cfg.Envoy.MaxHeap)
 			b, err := translator.YAML(boot)
 			if err != nil {
 				return fmt.Errorf("bootstrap of %s: %w", cfg.Node, err)

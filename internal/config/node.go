@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -51,6 +52,21 @@ type NodeListen struct {
 // Admin may be unix:///path. Ingress is empty on an SR.
 type Envoy struct {
 	Ingress, Fabric, Probe, Admin string
+	// Strict has Ingress refuse header names with an underscore and paths with
+	// an escaped slash.
+	Strict bool
+	// MaxHeap is what Envoy may use before it turns clients away, in bytes; it
+	// is part of the bootstrap.
+	MaxHeap   uint64
+	AccessLog AccessLog
+}
+
+// AccessLog says which requests Envoy writes down, see translator.AccessLog.
+type AccessLog struct {
+	To     string // "" = none
+	Fabric bool
+	// Of a million.
+	Sample, SampleErrors uint32
 }
 
 // Outside is the listener of an SG's Envoy for clients that are not of the mesh.
@@ -103,6 +119,10 @@ type nodeKeys struct {
 		Fabric  string `yaml:"fabric"`
 		Probe   string `yaml:"probe"`
 		Admin   string `yaml:"admin"`
+
+		Strict     bool          `yaml:"strict"`
+		MaxHeapMiB uint64        `yaml:"max_heap_mib"`
+		AccessLog  accessLogKeys `yaml:"access_log"`
 	} `yaml:"envoy"`
 	Links     []linkKeys        `yaml:"links"`
 	SPA       addressKeys       `yaml:"spa"`
@@ -119,6 +139,13 @@ type nodeKeys struct {
 	} `yaml:"outside"`
 
 	RecordXDS string `yaml:"record_xds"`
+}
+
+type accessLogKeys struct {
+	To           string           `yaml:"to"`
+	Fabric       bool             `yaml:"fabric"`
+	Sample       manifest.Percent `yaml:"sample"`
+	SampleErrors manifest.Percent `yaml:"sample_errors"`
 }
 
 type linkKeys struct {
@@ -142,6 +169,7 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 	k := nodeKeys{Domain: defaultDomain, Log: defaultLog, Lease: manifest.Duration(30 * time.Second)}
 	k.Listen.API, k.Listen.Peering, k.Listen.Health = "127.0.0.1:17800", "127.0.0.1:17802", "127.0.0.1:17805"
 	k.Envoy.Fabric = "127.0.0.1:15901"
+	k.Envoy.MaxHeapMiB, k.Envoy.AccessLog = 1024, accessLogKeys{Sample: 100, SampleErrors: 100}
 	s, err := load(path, flags, &k)
 	if err != nil {
 		return nil, err
@@ -163,6 +191,7 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 		s.faultf("lease", manifest.CodeValue, "%s is not between 1s and 1h", n.Lease)
 	}
 	s.nodeListeners(n, &k)
+	s.envoy(n, &k)
 	n.Links = s.links(n, k.Links)
 	if n.Documents = k.Documents; n.Documents != "" && k.Role == dmsc.RoleSR {
 		s.faultf("documents", manifest.CodeConflict, "an SR has no listener for pods or the outside; remove documents, or make the role SG")
@@ -245,6 +274,26 @@ func (s *source) shared(key, file string) {
 	if file != "" && !filepath.IsAbs(file) {
 		s.faultf(key, manifest.CodeValue, "%q is no absolute path; Envoy and its agent have to find the same file", file)
 	}
+}
+
+// envoy is what else Envoy is told.
+func (s *source) envoy(n *Node, k *nodeKeys) {
+	const least = 64 // an idle Envoy has 10
+	if k.Envoy.MaxHeapMiB < least || k.Envoy.MaxHeapMiB > 1<<20 {
+		s.faultf("envoy.max_heap_mib", manifest.CodeValue, "%d is not between %d and %d", k.Envoy.MaxHeapMiB, least, 1<<20)
+	}
+	n.Envoy.Strict, n.Envoy.MaxHeap = k.Envoy.Strict, k.Envoy.MaxHeapMiB<<20
+	l := k.Envoy.AccessLog
+	switch {
+	case l.To != "" && l.To != "stdout" && !filepath.IsAbs(l.To):
+		s.faultf("envoy.access_log.to", manifest.CodeValue, "%q is neither stdout nor an absolute path; it is Envoy that writes it", l.To)
+	case l.To == "" && l.Fabric:
+		s.faultf("envoy.access_log.fabric", manifest.CodeConflict, "there is no access log; write envoy.access_log.to, stdout or a path")
+	case l.To != "" && !l.Fabric && k.Role == dmsc.RoleSR:
+		s.faultf("envoy.access_log.to", manifest.CodeConflict, "nothing would be written: an SR hears neighbours only; add fabric: true")
+	}
+	ofMillion := func(p manifest.Percent) uint32 { return uint32(math.Round(1e6 * p.Fraction())) }
+	n.Envoy.AccessLog = AccessLog{To: l.To, Fabric: l.Fabric, Sample: ofMillion(l.Sample), SampleErrors: ofMillion(l.SampleErrors)}
 }
 
 func (s *source) links(n *Node, keys []linkKeys) []Link {

@@ -54,7 +54,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
-		Outside: n.outside,
+		Outside: n.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
 	}
 	n.program(pub)
 	return true
