@@ -70,7 +70,7 @@ func newFleet(tb testing.TB, streams, n int) *fleet {
 	for _, name := range f.names {
 		o := &obedient{in: make(chan *request, 8)}
 		f.clients = append(f.clients, o)
-		st := newStream(f.Server, o)
+		st := newStream(f.Server, o, allTypes)
 		f.streams = append(f.streams, st)
 		o.in <- &request{node: name, typeURL: Clusters.URL()}
 		o.in <- &request{typeURL: Endpoints.URL(), subscribe: all}

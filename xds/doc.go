@@ -1,6 +1,6 @@
-// Package xds serves Envoy its configuration: an aggregated discovery server
-// (delta ADS, and the state-of-the-world dialect) that publishes one Set per
-// node, make-before-break, and knows what every Envoy has accepted.
+// Package xds serves Envoy its configuration: a discovery server (delta and
+// state-of-the-world, aggregated and by type) that publishes one Set per node,
+// make-before-break, and knows what every Envoy has accepted.
 //
 //	srv := xds.New(xds.Config{Log: log, OnEvent: node.OnXDS})
 //	g := grpc.NewServer(xds.ServerOptions()...)
@@ -59,4 +59,22 @@
 // A client without a wildcard is given the clusters it names and no others. A
 // client with one is given all but Set.OnDemand, which it gets by name (Envoy's
 // ODCDS). Nothing waits for a cluster that the client has not asked for.
+//
+// # Without ADS
+//
+// Register adds the CDS, EDS, RDS and LDS services too, for clients that use a
+// stream per type. Such a stream knows nothing of the others: nothing new waits
+// for anything, so a route may arrive before its cluster (Envoy answers 503 for
+// that moment); a changed cluster's endpoints are not sent again behind it, and
+// it warms until EDS has news; and what is removed, listeners apart, is removed
+// one GateTimeout later, whatever still uses it. Acked then means that the
+// node's streams together run the set.
+//
+// # Bounds
+//
+// A client can cost its own stream only: see bounds.go. Large responses to many
+// clients are bounded by flow control and not by a queue of senders: a response
+// is a list of references to shared bytes, of which gRPC copies one write buffer
+// at a time, and only as much as the client's window takes. A queue would bound
+// nothing more, and let the slow hold up the others.
 package xds

@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"slices"
 )
@@ -69,6 +71,10 @@ func (st *stream) gates() (g gates) {
 	g.refused[Routes] = b[Listeners].refused
 	g.refused[Clusters] = b[Routes].refused || b[Listeners].refused
 	g.refused[Endpoints] = b[Clusters].refused || g.refused[Clusters]
+
+	// On a stream of one type nobody can tell when what uses a cluster, its
+	// endpoints or a table is gone: the clock must do.
+	programmed = programmed && (st.serves == allTypes || st.serves[Listeners])
 
 	g.removable[Listeners] = programmed
 	g.removable[Routes] = programmed && !b[Listeners].removals
@@ -212,7 +218,11 @@ func (st *stream) giveUpWaiting(g *gates) (forced Phase) {
 	if !g.ready && (st.unsent(Routes) || st.unsent(Listeners)) {
 		forced = PhaseRoutes
 	}
-	st.log.Warn("envoy has not confirmed in time: going on", "version", st.want.version,
+	level := slog.LevelWarn
+	if st.serves != allTypes {
+		level = slog.LevelDebug // it cannot
+	}
+	st.log.Log(context.Background(), level, "envoy has not confirmed in time: going on", "version", st.want.version,
 		"phase", string(forced), "warming", slices.Sorted(maps.Keys(st.warming)), "timeout", st.srv.cfg.GateTimeout)
 	st.warming = nil
 	return forced
@@ -260,6 +270,9 @@ func (st *stream) warm(endpoints string, waits bool) {
 // cluster and not after its ACK, because Envoy withholds the ACK of clusters
 // until they are warm.
 func (st *stream) follow(cluster *resource) {
+	if !st.serves[Endpoints] {
+		return
+	}
 	for _, ref := range cluster.refs {
 		st.warm(ref.name, true)
 		if sub := &st.subs[Endpoints]; sub.has(ref.name) {

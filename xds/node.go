@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -102,7 +103,7 @@ func (n *node) leave(st *stream, now time.Time) (streams int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.latest() == st {
-		rep := *st.report.Load()
+		rep := *n.report()
 		rep.since = now
 		n.last = &rep
 	}
@@ -121,6 +122,21 @@ func (n *node) latest() *stream {
 		return nil
 	}
 	return n.streams[len(n.streams)-1]
+}
+
+// live: the node's streams together run every resource of c.
+func (n *node) live(c *compiled) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for t, all := range c.types {
+		if len(all.byName) > 0 && !slices.ContainsFunc(n.streams, func(st *stream) bool {
+			rep := st.report.Load()
+			return st.serves[t] && rep.want == c && rep.phase == PhaseLive
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func (n *node) count() int {

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Config is what a Server needs; the zero value of every field is usable.
@@ -37,9 +38,16 @@ type Config struct {
 	// Record sees every message of every stream, in order per stream. It must
 	// neither block nor keep or change the messages. See RecordTo.
 	Record func(Record)
-	// MaxNames bounds the names one client may subscribe to per type; a
-	// stream that asks for more ends. Default 100 000.
+	// MaxNames bounds the names one client may subscribe to, or come back with,
+	// per type; a stream that asks for more ends. Default 100 000.
 	MaxNames int
+	// MaxStreams bounds the open streams, and MaxStreamsPerNode those of one
+	// node: a further one is refused as ResourceExhausted. An Envoy has one, or
+	// one per type, and twice that while it restarts. Defaults 10 000 and 64.
+	MaxStreams, MaxStreamsPerNode int
+	// SendTimeout bounds how long a client may leave a response unread, or say
+	// nothing at first; then its stream ends. Default 30 s.
+	SendTimeout time.Duration
 	// History is how many published sets of a node are kept for Rollback.
 	// They share what they have in common. Default 10.
 	History int
@@ -53,7 +61,8 @@ type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 
 	cfg     Config
-	streams atomic.Uint64
+	streams atomic.Uint64 // so far
+	open    atomic.Int64
 
 	recent   atomic.Pointer[recent] // the next node may need the same
 	stepping sync.Mutex             // guards last; taken after node.publishing
@@ -69,17 +78,14 @@ func New(cfg Config) *Server {
 	cfg.GateTimeout = cmp.Or(cfg.GateTimeout, 2*time.Second)
 	cfg.RetryListener = cmp.Or(cfg.RetryListener, 5*time.Second)
 	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
+	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 10_000)
+	cfg.MaxStreamsPerNode = cmp.Or(cfg.MaxStreamsPerNode, 64)
+	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
 	cfg.History = cmp.Or(cfg.History, 10)
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
 	return &Server{cfg: cfg, nodes: map[string]*node{}}
-}
-
-// Register adds the aggregated discovery service to a gRPC server, which is best
-// made with ServerOptions.
-func (s *Server) Register(g *grpc.Server) {
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
 }
 
 // Publish makes set the one that node's Envoy shall run, and returns its
@@ -126,18 +132,13 @@ func (s *Server) compile(set Set, last *compiled) (*compiled, error) {
 	return c, err
 }
 
-// DeltaAggregatedResources serves one delta ADS stream.
-func (s *Server) DeltaAggregatedResources(str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return s.serve(str.Context(), &deltaDialect{str: str})
-}
-
-// StreamAggregatedResources serves one state-of-the-world ADS stream.
-func (s *Server) StreamAggregatedResources(str discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return s.serve(str.Context(), &sotwDialect{str: str})
-}
-
-func (s *Server) serve(ctx context.Context, d dialect) error {
-	return newStream(s, d).run(ctx)
+// serve serves one stream of the given types.
+func (s *Server) serve(ctx context.Context, d dialect, types [numTypes]bool) error {
+	defer s.open.Add(-1)
+	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
+		return status.Errorf(codes.ResourceExhausted, "the server has %d streams, and takes no more", s.cfg.MaxStreams)
+	}
+	return newStream(s, d, types).run(ctx)
 }
 
 // published returns the node, which from now on is remembered for ever.
@@ -149,11 +150,15 @@ func (s *Server) published(name string) *node {
 	return n
 }
 
-func (s *Server) join(name string, st *stream) (n *node, streams int) {
+func (s *Server) join(name string, st *stream) (n *node, streams int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n = s.node(name)
-	return n, n.join(st)
+	if n.count() >= s.cfg.MaxStreamsPerNode {
+		return nil, 0, status.Errorf(codes.ResourceExhausted,
+			"node %s has %d streams already: do several Envoys share one node.id?", name, s.cfg.MaxStreamsPerNode)
+	}
+	return n, n.join(st), nil
 }
 
 // leave forgets the node if only clients ever named it.

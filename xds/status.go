@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 )
 
@@ -74,8 +75,8 @@ type TypeStatus struct {
 	Rejected []string
 }
 
-// Status is what is known of one node. If it has several streams, the
-// newest one's.
+// Status is what is known of one node. If it has several streams, the newest
+// one's, or of streams of one type each the newest of each type.
 type Status struct {
 	Connected bool
 	Streams   int
@@ -99,6 +100,46 @@ type report struct {
 	lastNack *Nack
 }
 
+// phases is the order of their reach.
+var phases = []Phase{PhaseUnpublished, PhaseClusters, PhaseRoutes, PhaseRejected, PhaseRemovals, PhaseLive}
+
+// report is the newest stream's, or that of the streams of one type each taken
+// together, or the last one's. It needs n.mu.
+func (n *node) report() *report {
+	newest := n.latest()
+	if newest == nil {
+		return n.last
+	}
+	rep := newest.report.Load()
+	if newest.serves == allTypes || rep.want == nil {
+		return rep
+	}
+	sum := *rep
+	for t, all := range sum.want.types {
+		of := &report{phase: PhaseClusters} // nobody asks for this type
+		for _, st := range slices.Backward(n.streams) {
+			if st.serves[t] {
+				of = st.report.Load()
+				break
+			}
+		}
+		if len(all.byName) == 0 && of.want == nil {
+			continue
+		}
+		sum.types[t] = of.types[t]
+		if slices.Index(phases, of.phase) < slices.Index(phases, sum.phase) {
+			sum.phase = of.phase
+		}
+		if of.acked != sum.acked {
+			sum.acked = ""
+		}
+		if of.lastNack != nil && (sum.lastNack == nil || of.lastNack.When.After(sum.lastNack.When)) {
+			sum.lastNack = of.lastNack
+		}
+	}
+	return &sum
+}
+
 // Status reports on a node. The second value is false for a node that was
 // neither published nor seen.
 func (s *Server) Status(name string) (Status, bool) {
@@ -115,10 +156,7 @@ func (n *node) status() Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	st := Status{Streams: len(n.streams), Connected: len(n.streams) > 0, Phase: PhaseUnpublished}
-	rep := n.last
-	if newest := n.latest(); newest != nil {
-		rep = newest.report.Load()
-	}
+	rep := n.report()
 	if rep != nil {
 		st.Since, st.Acked, st.Phase, st.Types, st.LastNack = rep.since, rep.acked, rep.phase, rep.types, rep.lastNack
 	}

@@ -8,9 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // stream serves one client. Its goroutine owns everything below the line; it
@@ -19,7 +16,9 @@ type stream struct {
 	srv     *Server
 	id      uint64
 	dialect dialect
+	serves  [numTypes]bool
 	wake    chan struct{} // one pending poke is enough: the newest set counts
+	written chan error
 	report  atomic.Pointer[report]
 
 	// ---- run's goroutine only
@@ -37,6 +36,8 @@ type stream struct {
 	retryTimer *time.Timer // see retry.go
 	retryWait  time.Duration
 	retrying   bool
+	sendTimer  *time.Timer
+	strange    bool // it has asked for a type that is not served
 	inherited  [numTypes]map[string]*resource
 	disowned   bool   // nothing is inherited any more
 	live       string // version of the last set that was live as a whole
@@ -44,10 +45,10 @@ type stream struct {
 	lastNack   *Nack
 }
 
-func newStream(s *Server, d dialect) *stream {
+func newStream(s *Server, d dialect, types [numTypes]bool) *stream {
 	st := &stream{
-		srv: s, dialect: d, id: s.streams.Add(1),
-		wake: make(chan struct{}, 1),
+		srv: s, dialect: d, serves: types, id: s.streams.Add(1),
+		wake: make(chan struct{}, 1), written: make(chan error, 1),
 	}
 	st.report.Store(&report{})
 	return st
@@ -63,24 +64,25 @@ func (st *stream) poke() {
 
 // run serves the stream until the client or the gRPC server ends it.
 func (st *stream) run(ctx context.Context) error {
-	first, err := st.dialect.recv()
-	if err != nil {
-		return nil // the client left without a word
-	}
-	if first.node == "" {
-		return status.Error(codes.InvalidArgument, "the first request must carry node.id: set node.id in Envoy's bootstrap")
+	requests := st.receive(ctx)
+	r, err := st.greeting(ctx, requests)
+	if r == nil {
+		return err
 	}
 	st.since = time.Now()
 	st.report.Store(&report{since: st.since, phase: PhaseUnpublished})
-	st.log = st.srv.cfg.Log.With("node", first.node, "stream", st.id)
-	st.timer, st.retryTimer = stopped(), stopped()
+	st.log = st.srv.cfg.Log.With("node", r.node, "stream", st.id)
+	st.timer, st.retryTimer, st.sendTimer = stopped(), stopped(), stopped()
 	defer st.timer.Stop()
 	defer st.retryTimer.Stop()
 	inherited := stopped()
 	defer inherited.Stop()
 
 	var streams int
-	st.node, streams = st.srv.join(first.node, st)
+	if st.node, streams, err = st.srv.join(r.node, st); err != nil {
+		st.log.Warn("stream refused", "err", err)
+		return err
+	}
 	st.log.Info("envoy connected")
 	st.srv.cfg.OnEvent(Event{Kind: Connected, Node: st.node.name, Stream: st.id, Streams: streams})
 	defer func() {
@@ -89,26 +91,29 @@ func (st *stream) run(ctx context.Context) error {
 		st.srv.cfg.OnEvent(Event{Kind: Disconnected, Node: st.node.name, Stream: st.id, Streams: streams})
 	}()
 
-	requests := make(chan *request)
-	go func() {
-		defer close(requests)
-		for r, err := first, error(nil); err == nil; r, err = st.dialect.recv() {
-			select {
-			case requests <- r:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	for {
 		forced, waited := false, st.want == nil
-		select {
-		case <-ctx.Done():
-			return nil
-		case r, ok := <-requests:
-			if !ok {
+		if r == nil {
+			select {
+			case <-ctx.Done():
 				return nil
+			case next, ok := <-requests:
+				if !ok {
+					return nil
+				}
+				r = next
+			case <-st.wake:
+				st.sync()
+			case <-st.timer.C:
+				st.ticking = false
+				forced = true
+			case <-st.retryTimer.C:
+				st.retryNow()
+			case <-inherited.C:
+				st.disown()
 			}
+		}
+		if r != nil {
 			if st.srv.cfg.Record != nil {
 				st.record(Record{Request: r.message})
 			}
@@ -116,15 +121,7 @@ func (st *stream) run(ctx context.Context) error {
 			if err := st.handle(r); err != nil {
 				return err
 			}
-		case <-st.wake:
-			st.sync()
-		case <-st.timer.C:
-			st.ticking = false
-			forced = true
-		case <-st.retryTimer.C:
-			st.retryNow()
-		case <-inherited.C:
-			st.disown()
+			r = nil
 		}
 		if waited && st.want != nil { // from now on the client leaves what it came with
 			inherited.Reset(st.srv.cfg.KeepInherited)
@@ -252,7 +249,7 @@ func (st *stream) send(t Type, due []sent) error {
 	if st.srv.cfg.Record != nil {
 		st.record(Record{Response: frame.message()})
 	}
-	return st.dialect.write(frame)
+	return st.write(frame)
 }
 
 // clock starts, or stops, the time an update may wait. A newer set does not
@@ -285,7 +282,7 @@ func (st *stream) takeStock(g *gates) {
 	st.report.Store(&report{
 		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, lastNack: st.lastNack,
 	})
-	if news {
+	if news && (st.serves == allTypes || st.node.live(st.want)) {
 		st.log.Debug("envoy runs the published set", "version", st.live)
 		st.emit(Event{Kind: Acked, Version: st.live})
 	}

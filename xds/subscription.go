@@ -76,7 +76,7 @@ func (s *subscription) has(name string) bool {
 // is going to: it has not asked for clusters (or listeners) at all, or it is
 // given one that names these endpoints (or this route table).
 func (st *stream) expected(t Type, name string) bool {
-	if st.want == nil {
+	if st.want == nil || !st.serves[Clusters] && t == Endpoints || !st.serves[Listeners] && t == Routes {
 		return false
 	}
 	taken := func(by Type) bool {
@@ -110,6 +110,9 @@ func (st *stream) touchNeeds(r *resource) {
 // touch compares what the client holds under a name with what is wanted, and
 // files or strikes the item.
 func (st *stream) touch(t Type, name string) {
+	if !st.serves[t] {
+		return
+	}
 	sub, target := &st.subs[t], st.target(t, name)
 	it := sub.todo[name]
 	switch {
@@ -166,13 +169,29 @@ func (st *stream) touchAll(t Type) {
 	}
 }
 
+// typeOf is the type a request is about. On a stream of one type it need not
+// say so.
+func (st *stream) typeOf(r *request) (Type, bool) {
+	if r.typeURL == "" && st.serves != allTypes {
+		return Type(slices.Index(st.serves[:], true)), true
+	}
+	t, ok := typeOf(r.typeURL)
+	return t, ok && st.serves[t]
+}
+
 // handle applies one request: the answer to a response, if its nonce is one
 // of ours, and the change of the subscription.
 func (st *stream) handle(r *request) error {
-	t, ok := typeOf(r.typeURL)
+	t, ok := st.typeOf(r)
 	if !ok {
-		st.log.Warn("client asks for a type that is not served", "type_url", r.typeURL)
+		if !st.strange { // once: the log is not the client's
+			st.log.Warn("client asks for a type that is not served", "type_url", r.typeURL[:min(len(r.typeURL), maxNodeID)])
+		}
+		st.strange = true
 		return nil
+	}
+	if err := st.checkNames(t, r); err != nil {
+		return err
 	}
 	sub := &st.subs[t]
 	st.settle(t, r)
@@ -340,7 +359,7 @@ func (st *stream) settle(t Type, r *request) {
 	resp := sub.inflight[i]
 	sub.inflight = slices.Delete(sub.inflight, i, i+1)
 	if r.refused {
-		st.nacked(t, resp, r.words)
+		st.nacked(t, resp, r.words[:min(len(r.words), maxWords)])
 	} else {
 		st.acked(t, resp)
 	}

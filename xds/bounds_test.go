@@ -1,0 +1,274 @@
+package xds_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dmsc-mesh/dmsc/xds"
+	"github.com/dmsc-mesh/dmsc/xds/xdstest"
+)
+
+// A client that misbehaves is alone in its suffering: each test has a second
+// client, for which a change takes no time by the bubble's clock.
+
+// rogue is a stream on a connection of its own, without any manners.
+func rogue(t *testing.T, srv *xds.Server) deltaClient {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(xdstest.Serve(t, srv)).DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// unharmed publishes a change to sg-1 and sees it accepted at once.
+func unharmed(t *testing.T, f *fixture, c *xdstest.Client, port int) {
+	t.Helper()
+	start := time.Now()
+	set := simple("a")
+	set.Endpoints[0] = endpoints("a", port)
+	version := f.publish("sg-1", set)
+	c.ExpectAck(xds.Endpoints, "+a")
+	for {
+		if e := <-f.events; e.Node == "sg-1" {
+			if e.Kind != xds.Acked || e.Version != version {
+				t.Errorf("event %+v", e)
+			}
+			break
+		}
+	}
+	if waited := time.Since(start); waited != 0 {
+		t.Errorf("another client waited %v for a change", waited)
+	}
+}
+
+func code(t *testing.T, stream deltaClient) codes.Code {
+	t.Helper()
+	for {
+		if _, err := stream.Recv(); err != nil {
+			t.Log(err)
+			return status.Code(err)
+		}
+	}
+}
+
+func TestStreamsOfOneNodeAreBounded(t *testing.T) {
+	f := serve(t, xds.Config{MaxStreamsPerNode: 2})
+	c := dial(t, f)
+	c.Subscribe(xds.Clusters)
+	f.publish("sg-1", simple("a"))
+	c.ExpectAck(xds.Clusters, "+a")
+	second := dial(t, f)
+	second.Subscribe(xds.Clusters)
+	second.ExpectAck(xds.Clusters, "+a")
+	hello := &discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("sg-1"), TypeUrl: xds.Clusters.URL()}
+	third := rogue(t, f.Server)
+	if err := third.Send(hello); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(t, third); got != codes.ResourceExhausted {
+		t.Errorf("got %s", got)
+	}
+	other := xdstest.Dial(t, xdstest.Serve(t, f.Server), "sg-2") // of another node
+	f.publish("sg-2", simple("b"))
+	other.Subscribe(xds.Clusters)
+	other.ExpectAck(xds.Clusters, "+b")
+	second.Close()
+	f.event(xds.Disconnected)
+	again := dial(t, f)
+	again.Subscribe(xds.Clusters)
+	again.ExpectAck(xds.Clusters, "+a")
+}
+
+func TestStreamsAreBoundedInAll(t *testing.T) {
+	f := serve(t, xds.Config{MaxStreams: 1})
+	c := dial(t, f)
+	f.publish("sg-1", simple("a"))
+	c.Subscribe(xds.Clusters)
+	c.ExpectAck(xds.Clusters, "+a")
+	if got := code(t, rogue(t, f.Server)); got != codes.ResourceExhausted {
+		t.Errorf("got %s", got)
+	}
+	c.Subscribe(xds.Endpoints, "a")
+	c.ExpectAck(xds.Endpoints, "+a")
+}
+
+func TestAClientThatNeverReadsLosesItsStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{SendTimeout: 10 * time.Second, GateTimeout: time.Second})
+		slow := rogue(t, f.Server)
+		if err := slow.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("slow"), TypeUrl: xds.Clusters.URL()}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		// More than its window takes; the clock sends more and more of it.
+		big := simple(names("a-cluster-with-a-long-name-to-fill-the-window-", 900)...)
+		for rev := range 5 {
+			for i := range big.Clusters {
+				big.Clusters[i] = cluster(big.Clusters[i].GetName(), rev)
+			}
+			f.publish("slow", big)
+			unharmed(t, f, c, 9000+rev)
+			time.Sleep(2 * time.Second)
+		}
+		e := f.event(xds.Disconnected)
+		if waited := time.Since(start); e.Node != "slow" || waited < 10*time.Second || waited > 20*time.Second {
+			t.Errorf("%+v after %v", e, waited)
+		}
+		if got := code(t, slow); got != codes.DeadlineExceeded {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestAClientThatSaysNothingLosesItsStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{SendTimeout: 10 * time.Second})
+		silent, start := rogue(t, f.Server), time.Now()
+		if got := code(t, silent); got != codes.DeadlineExceeded || time.Since(start) != 10*time.Second {
+			t.Errorf("got %s after %v", got, time.Since(start))
+		}
+		unharmed(t, f, c, 9000)
+	})
+}
+
+func TestAFloodOfRequestsIsReadAtItsPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{})
+		flood, start := rogue(t, f.Server), time.Now()
+		done := make(chan time.Duration)
+		go func() {
+			for range 20_000 {
+				if err := flood.Send(&discoveryv3.DeltaDiscoveryRequest{
+					Node: nodeOf("flood"), TypeUrl: xds.Clusters.URL(), ResponseNonce: "a lie",
+				}); err != nil {
+					break
+				}
+			}
+			done <- time.Since(start)
+		}()
+		for i := range 5 {
+			unharmed(t, f, c, 9000+i)
+			time.Sleep(time.Second)
+		}
+		// 10 000 at once, then 1 000 a second, but for what fits into a window.
+		if took := <-done; took < 5*time.Second || took > 10*time.Second {
+			t.Errorf("20 000 requests were taken in %v", took)
+		}
+	})
+}
+
+func TestAnEnvoyThatStartsIsNoFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, start := serve(t, xds.Config{}), time.Now()
+		c := dial(t, f)
+		all := names("c", 900)
+		f.publish("sg-1", simple(all...))
+		c.Subscribe(xds.Clusters)
+		c.Ack(c.Recv())
+		for _, name := range all { // one by one
+			c.Subscribe(xds.Endpoints, name)
+		}
+		for len(c.Held[xds.Endpoints]) < len(all) {
+			c.Ack(c.Recv())
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("it waited %v", took)
+		}
+	})
+}
+
+func TestTooManyNamesAreRefusedBeforeTheyAreLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{})
+		held := map[string]string{}
+		for _, name := range names("x", 100_001) {
+			held[name] = "1"
+		}
+		for what, request := range map[string]*discoveryv3.DeltaDiscoveryRequest{
+			"a million names":      {ResourceNamesSubscribe: names("a-name-", 1_000_000)},
+			"names to leave":       {ResourceNamesUnsubscribe: names("a", 100_001)},
+			"a hundred thousand":   {ResourceNamesSubscribe: names("a", 100_001)},
+			"versions it may hold": {InitialResourceVersions: held},
+		} {
+			stream := rogue(t, f.Server)
+			request.Node, request.TypeUrl = nodeOf("greedy"), xds.Endpoints.URL()
+			if err := stream.Send(request); err != nil {
+				t.Fatal(err)
+			}
+			if got := code(t, stream); got != codes.ResourceExhausted {
+				t.Errorf("%s: got %s", what, got)
+			}
+		}
+		unharmed(t, f, c, 9000)
+	})
+}
+
+// Whoever lies about what it holds and has accepted is given what follows from
+// that, and nobody else is.
+func TestLiesAboutVersionsAndNoncesHarmTheLiarOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{})
+		liar := dial(t, f) // of the same node
+		liar.Resume(xds.Clusters, map[string]string{"a": "no such version", "b": "nor such a name"})
+		liar.Expect(xds.Clusters, "+a")
+		for _, nonce := range []string{"0", "2", "99", "-1", "a", strings.Repeat("9", 1000)} {
+			liar.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Clusters.URL(), ResponseNonce: nonce})
+			liar.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Listeners.URL(), ResponseNonce: nonce})
+		}
+		synctest.Wait()
+		if r := liar.TryRecv(); r != nil && r.Type != xds.Listeners {
+			t.Errorf("an ACK of nothing is answered with %s", r)
+		}
+		unharmed(t, f, c, 9000)
+	})
+}
+
+func TestANackKeepsNoMoreWordsThanAPersonReads(t *testing.T) {
+	f, c := settled(t, xds.Config{})
+	bad := simple("a")
+	bad.Clusters[0] = cluster("a", 1)
+	f.publish("sg-1", bad)
+	c.Nack(c.Expect(xds.Clusters, "+a"), "a: "+strings.Repeat("no ", 1e6))
+	if e := f.event(xds.Nacked); len(e.Nack.Message) > 16<<10 {
+		t.Errorf("%d bytes", len(e.Nack.Message))
+	}
+}
+
+func TestANodeIDHasABound(t *testing.T) {
+	f := serve(t, xds.Config{})
+	stream := rogue(t, f.Server)
+	if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf(strings.Repeat("x", 257)), TypeUrl: xds.Clusters.URL()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(t, stream); got != codes.InvalidArgument {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestUnknownTypesAreLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		srv := xds.New(xds.Config{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		c := xdstest.Dial(t, xdstest.Serve(t, srv), "sg-1")
+		for i := range 100 {
+			c.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: fmt.Sprint("type.googleapis.com/", i)})
+		}
+		synctest.Wait()
+		if n := strings.Count(out.String(), "not served"); n != 1 {
+			t.Errorf("%d lines", n)
+		}
+	})
+}

@@ -1,0 +1,180 @@
+package xds_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	clusterservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	endpointservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/endpoint/v3"
+	listenerservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/listener/v3"
+	routeservicev3 "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
+	"google.golang.org/grpc"
+
+	"github.com/dmsc-mesh/dmsc/xds"
+	"github.com/dmsc-mesh/dmsc/xds/xdstest"
+)
+
+type (
+	deltaClient = grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	wholeClient = grpc.BidiStreamingClient[discoveryv3.DiscoveryRequest, discoveryv3.DiscoveryResponse]
+)
+
+// typed is a client without ADS: one delta stream for each type.
+type typed struct {
+	t       *testing.T
+	streams [4]deltaClient
+}
+
+func dialTyped(t *testing.T, conn grpc.ClientConnInterface) *typed {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	c := &typed{t: t}
+	var errs [4]error
+	c.streams[xds.Clusters], errs[0] = clusterservicev3.NewClusterDiscoveryServiceClient(conn).DeltaClusters(ctx)
+	c.streams[xds.Endpoints], errs[1] = endpointservicev3.NewEndpointDiscoveryServiceClient(conn).DeltaEndpoints(ctx)
+	c.streams[xds.Routes], errs[2] = routeservicev3.NewRouteDiscoveryServiceClient(conn).DeltaRoutes(ctx)
+	c.streams[xds.Listeners], errs[3] = listenerservicev3.NewListenerDiscoveryServiceClient(conn).DeltaListeners(ctx)
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// ask sends a request; such a stream need not name its type.
+func (c *typed) ask(typ xds.Type, r *discoveryv3.DeltaDiscoveryRequest) {
+	c.t.Helper()
+	r.Node = nodeOf("sg-1")
+	if err := c.streams[typ].Send(r); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *typed) subscribe(typ xds.Type, names ...string) {
+	c.t.Helper()
+	c.ask(typ, &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: names})
+}
+
+func (c *typed) expectAck(typ xds.Type, want ...string) {
+	c.t.Helper()
+	m, err := c.streams[typ].Recv()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r := &xdstest.Response{DeltaDiscoveryResponse: m, Type: typ}
+	if got := r.String(); m.GetTypeUrl() != typ.URL() || got != fmt.Sprint((&xdstest.Response{Type: typ}).String(), list(want)) {
+		c.t.Fatalf("got %s, want %s%s", got, typ, list(want))
+	}
+	c.ask(typ, &discoveryv3.DeltaDiscoveryRequest{ResponseNonce: m.GetNonce()})
+}
+
+func list(words []string) (out string) {
+	for _, w := range words {
+		out += " " + w
+	}
+	return out
+}
+
+func TestStreamsOfOneTypeEach(t *testing.T) {
+	f := serve(t, xds.Config{})
+	c := dialTyped(t, xdstest.Serve(t, f.Server))
+	version := f.publish("sg-1", simple("a"))
+	c.subscribe(xds.Clusters)
+	c.expectAck(xds.Clusters, "+a")
+	c.subscribe(xds.Endpoints, "a", "nowhere")
+	c.expectAck(xds.Endpoints, "+a", "-nowhere")
+	c.subscribe(xds.Listeners)
+	c.expectAck(xds.Listeners, "+in")
+	if st := f.status("sg-1"); st.Converged || st.Acked == version {
+		t.Errorf("without routes: %+v", st)
+	}
+	c.subscribe(xds.Routes, "table")
+	c.expectAck(xds.Routes, "+table")
+	if e := f.event(xds.Acked); e.Version != version { // all four together
+		t.Errorf("acked %+v", e)
+	}
+	st := f.status("sg-1")
+	if !st.Converged || st.Streams != 4 || st.Phase != xds.PhaseLive {
+		t.Errorf("status %+v", st)
+	}
+	for typ, s := range st.Types {
+		if s.Acked != s.Wanted || s.Wanted == "" {
+			t.Errorf("%s: %+v", xds.Type(typ), s)
+		}
+	}
+	set := simple("a")
+	set.Endpoints[0] = endpoints("a", 9000)
+	version = f.publish("sg-1", set)
+	c.expectAck(xds.Endpoints, "+a")
+	if e := f.event(xds.Acked); e.Version != version {
+		t.Errorf("acked %+v", e)
+	}
+}
+
+// Nobody can tell such a client when its routes have left a cluster; the clock
+// must do.
+func TestWithoutADSRemovalsWaitForTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := serve(t, xds.Config{GateTimeout: 2 * time.Second})
+		c := dialTyped(t, xdstest.Serve(t, f.Server))
+		f.publish("sg-1", simple("a"))
+		c.subscribe(xds.Clusters)
+		c.expectAck(xds.Clusters, "+a")
+		c.subscribe(xds.Routes, "table")
+		c.expectAck(xds.Routes, "+table")
+		start := time.Now()
+		f.publish("sg-1", simple("b"))
+		c.expectAck(xds.Clusters, "+b")
+		c.expectAck(xds.Routes, "+table")
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("what is new waited %v", waited)
+		}
+		c.expectAck(xds.Clusters, "-a")
+		if waited := time.Since(start); waited != 2*time.Second {
+			t.Errorf("the removal waited %v, want 2s", waited)
+		}
+	})
+}
+
+func TestAStreamOfOneTypeServesNoOther(t *testing.T) {
+	f := serve(t, xds.Config{})
+	c := dialTyped(t, xdstest.Serve(t, f.Server))
+	f.publish("sg-1", simple("a"))
+	c.ask(xds.Clusters, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.Listeners.URL()})
+	c.subscribe(xds.Clusters)
+	c.expectAck(xds.Clusters, "+a") // and no listeners before
+}
+
+func TestStateOfTheWorldStreamsOfOneTypeEach(t *testing.T) {
+	f := serve(t, xds.Config{})
+	conn := xdstest.Serve(t, f.Server)
+	version := f.publish("sg-1", simple("a"))
+	var streams [4]wholeClient
+	var errs [4]error
+	streams[xds.Clusters], errs[0] = clusterservicev3.NewClusterDiscoveryServiceClient(conn).StreamClusters(t.Context())
+	streams[xds.Endpoints], errs[1] = endpointservicev3.NewEndpointDiscoveryServiceClient(conn).StreamEndpoints(t.Context())
+	streams[xds.Routes], errs[2] = routeservicev3.NewRouteDiscoveryServiceClient(conn).StreamRoutes(t.Context())
+	streams[xds.Listeners], errs[3] = listenerservicev3.NewListenerDiscoveryServiceClient(conn).StreamListeners(t.Context())
+	for typ, names := range [][]string{{}, {"a"}, {"table"}, {}} {
+		if errs[typ] != nil {
+			t.Fatal(errs[typ])
+		}
+		c := sotw{t, streams[typ]}
+		c.ask(xds.Type(typ), nil, names...)
+		want := slices.Concat(names)
+		if len(want) == 0 {
+			want = []string{map[xds.Type]string{xds.Clusters: "a", xds.Listeners: "in"}[xds.Type(typ)]}
+		}
+		c.ask(xds.Type(typ), c.expect(xds.Type(typ), want...), names...)
+	}
+	if e := f.event(xds.Acked); e.Version != version {
+		t.Errorf("acked %+v", e)
+	}
+}
