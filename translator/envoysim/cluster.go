@@ -6,8 +6,10 @@ import (
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -36,18 +38,34 @@ type cluster struct {
 	eds     bool // not STATIC
 	checked bool // by active health checks
 	outlier bool // detection: hosts that do not answer are ejected
+	filters upstreamFilters
 }
+
+// upstreamFilters change the headers of requests to the hosts of a cluster, and
+// of their responses.
+type upstreamFilters struct{ request, response []*mutationv3.HeaderMutation }
 
 func (n *Node) addCluster(c *clusterv3.Cluster) error {
 	switch {
-	case c.GetType() != clusterv3.Cluster_EDS && c.GetType() != clusterv3.Cluster_STATIC:
+	case c.GetClusterType() == nil && c.GetType() != clusterv3.Cluster_EDS && c.GetType() != clusterv3.Cluster_STATIC:
 		return fmt.Errorf("type: %s is not understood", c.GetType())
 	case c.LbPolicy != clusterv3.Cluster_ROUND_ROBIN && c.LbPolicy != clusterv3.Cluster_LEAST_REQUEST:
 		return fmt.Errorf("lb_policy: %s is not understood", c.LbPolicy)
 	case c.GetCommonLbConfig().GetHealthyPanicThreshold() == nil || c.CommonLbConfig.HealthyPanicThreshold.Value != 0:
 		return errors.New("common_lb_config.healthy_panic_threshold: only 0 is understood")
 	}
-	n.clusters[c.Name] = &cluster{eds: c.GetType() == clusterv3.Cluster_EDS, checked: len(c.HealthChecks) > 0, outlier: c.OutlierDetection != nil}
+	known := &cluster{eds: c.GetClusterType() == nil && c.GetType() == clusterv3.Cluster_EDS, checked: len(c.HealthChecks) > 0, outlier: c.OutlierDetection != nil}
+	for key, packed := range c.TypedExtensionProtocolOptions {
+		var options upstreamv3.HttpProtocolOptions
+		err := packed.UnmarshalTo(&options)
+		if err == nil {
+			known.filters.request, known.filters.response, err = mutationsOf(options.HttpFilters)
+		}
+		if err != nil {
+			return fmt.Errorf("typed_extension_protocol_options[%s]: %w", key, err)
+		}
+	}
+	n.clusters[c.Name] = known
 	if c.LoadAssignment != nil {
 		return n.addEndpoints(c.LoadAssignment)
 	}

@@ -42,6 +42,7 @@ type Share struct {
 
 	outlier bool
 	answer  []edits // to the response, in order
+	filters upstreamFilters
 }
 
 // Retry is when a request is tried again within its cluster.
@@ -159,7 +160,7 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 			}
 		}
 		if known := n.clusters[c.Name]; known != nil {
-			share.Hosts, share.outlier = known.hosts, known.outlier
+			share.Hosts, share.outlier, share.filters = known.hosts, known.outlier, known.filters
 		} else if len(clustersOf(action)) == 1 {
 			d.Reply, err = m.local(Reply{Status: 503, Flag: "NC"})
 			return err
@@ -168,6 +169,9 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 		}
 		if share.Request.Path, err = rewrite(action, share.Request.Path); err != nil {
 			return err
+		}
+		if share.Request, err = share.Request.mutate(share.filters.request); err != nil {
+			return fmt.Errorf("cluster %s: %w", c.Name, err)
 		}
 		share.Terminate = r.isConnect() && slices.ContainsFunc(action.UpgradeConfigs, func(u *routev3.RouteAction_UpgradeConfig) bool {
 			return u.UpgradeType == "CONNECT" && u.ConnectConfig != nil
@@ -178,7 +182,9 @@ func (n *Node) follow(d *Decision, m *manager, r Request, t *table, host *routev
 	if policy == nil {
 		policy = host.RetryPolicy
 	}
-	d.Retry = retryOf(policy)
+	if asks := policy.GetRetriableRequestHeaders(); len(asks) == 0 || slices.ContainsFunc(asks, r.meets) {
+		d.Retry = retryOf(policy)
+	}
 	return nil
 }
 
@@ -203,6 +209,15 @@ func checkRetry(p *routev3.RetryPolicy) error {
 		}
 	}
 	return nil
+}
+
+// meets reports whether a condition on headers holds, pseudo headers included.
+func (r Request) meets(m *routev3.HeaderMatcher) bool {
+	headers := r.Headers
+	if value, ok := r.header(m.Name); ok && strings.HasPrefix(m.Name, ":") {
+		headers = Headers{{m.Name, value}}
+	}
+	return holds(m, headers)
 }
 
 func retryOf(p *routev3.RetryPolicy) *Retry {

@@ -260,10 +260,15 @@ func (w *walk) try(s *Step, m *manager, share Share, host Host, retry *Retry) (a
 			reply = w.Pod(host.Address, share.Request)
 		}
 	}
+	if reply.Headers, err = filtered(reply.Headers, share.filters.response); err != nil {
+		return false, err
+	}
 	t.Reply = reply
 	again = slices.ContainsFunc(retry.onHeaders, matcher(reply.Headers))
 	s.Reply = Reply{Status: reply.Status}
-	s.Reply.Headers, err = editAll(reply.Headers, share.answer)
+	if s.Reply.Headers, err = editAll(reply.Headers, share.answer); err == nil {
+		s.Reply.Headers, err = filtered(s.Reply.Headers, m.answer)
+	}
 	return again, err
 }
 

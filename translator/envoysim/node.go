@@ -8,10 +8,6 @@ import (
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
-	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
-	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
-	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	"google.golang.org/protobuf/proto"
@@ -31,6 +27,7 @@ type Node struct {
 type manager struct {
 	*hcmv3.HttpConnectionManager
 	border  []*mutationv3.HeaderMutation
+	answer  []*mutationv3.HeaderMutation
 	table   string
 	connect bool // CONNECT is let in
 }
@@ -98,8 +95,13 @@ func (n *Node) addListener(l *listenerv3.Listener) error {
 	default:
 		return fmt.Errorf("path_with_escaped_slashes_action: %s is not understood", m.PathWithEscapedSlashesAction)
 	}
-	if err := checkFilters(m.HttpFilters); err != nil {
+	var request []*mutationv3.HeaderMutation
+	var err error
+	if request, m.answer, err = mutationsOf(m.HttpFilters); err != nil {
 		return fmt.Errorf("http_filters: %w", err)
+	}
+	if len(request) > 0 {
+		return errors.New("http_filters: request_mutations are not understood")
 	}
 	for _, upgrade := range m.UpgradeConfigs {
 		m.connect = m.connect || upgrade.UpgradeType == "CONNECT"
@@ -116,25 +118,6 @@ func (n *Node) addListener(l *listenerv3.Listener) error {
 	n.managers[l.Name] = m
 	if l.GetInternalListener() == nil {
 		n.sockets[translator.AddressText(l.Address)] = l.Name
-	}
-	return nil
-}
-
-// checkFilters lets pass what leaves requests alone.
-func checkFilters(filters []*hcmv3.HttpFilter) error {
-	for _, filter := range filters {
-		inner, err := filter.GetTypedConfig().UnmarshalNew()
-		if matching, ok := inner.(*matchingv3.ExtensionWithMatcher); ok && err == nil {
-			inner, err = matching.GetExtensionConfig().GetTypedConfig().UnmarshalNew()
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", filter.Name, err)
-		}
-		switch inner.(type) {
-		case *routerv3.Router, *headermutationv3.HeaderMutation, *compositev3.Composite:
-		default:
-			return fmt.Errorf("%s: filter %s is not understood", filter.Name, inner.ProtoReflect().Descriptor().FullName())
-		}
 	}
 	return nil
 }

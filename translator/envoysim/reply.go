@@ -30,11 +30,15 @@ func (m *manager) local(reply Reply) (*Reply, error) {
 	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
 		if takes(mapper.Filter, reply) {
 			var err error
-			reply.Headers, err = respondWith(reply.Headers, nil, mapper.HeadersToAdd)
-			return &reply, err
+			if reply.Headers, err = respondWith(reply.Headers, nil, mapper.HeadersToAdd); err != nil {
+				return nil, err
+			}
+			break
 		}
 	}
-	return &reply, nil
+	var err error
+	reply.Headers, err = filtered(reply.Headers, m.answer)
+	return &reply, err
 }
 
 // beyond are replies for reasons that the simulator has not, by the condition

@@ -2,6 +2,7 @@ package envoysim
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -164,7 +165,7 @@ func meets(m *routev3.RouteMatch, r Request) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(m.Headers, func(h *routev3.HeaderMatcher) bool { return !holds(h, r.Headers) })
+	return !slices.ContainsFunc(m.Headers, func(h *routev3.HeaderMatcher) bool { return !r.meets(h) })
 }
 
 // holds looks at each line of a header by itself, as Envoy does from 1.40 on
@@ -196,6 +197,9 @@ func matches(m *matcherv3.StringMatcher, value string) bool {
 		return strings.HasSuffix(value, fold(pattern.Suffix))
 	case *matcherv3.StringMatcher_Contains:
 		return strings.Contains(value, fold(pattern.Contains))
+	case *matcherv3.StringMatcher_SafeRegex:
+		whole, err := regexp.Compile(`^(?:` + pattern.SafeRegex.Regex + `)$`)
+		return err == nil && whole.MatchString(value)
 	}
 	return false
 }
@@ -242,6 +246,8 @@ func headerCondition(h *routev3.HeaderMatcher) string {
 		return not + h.Name + " ends with " + pattern.Suffix
 	case *matcherv3.StringMatcher_Contains:
 		return not + h.Name + " contains " + pattern.Contains
+	case *matcherv3.StringMatcher_SafeRegex:
+		return not + h.Name + " matches " + pattern.SafeRegex.Regex
 	}
 	return not + h.Name
 }

@@ -37,7 +37,7 @@ var understood = map[protoreflect.FullName]knowledge{
 			" normalize_path merge_slashes path_with_escaped_slashes_action",
 		"stat_prefix scheme_header_transformation codec_type stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout" +
 			" server_header_transformation generate_request_id preserve_external_request_id use_remote_address skip_xff_append" +
-			" xff_num_trusted_hops internal_address_config http_protocol_options http2_protocol_options max_request_headers_kb" +
+			" xff_num_trusted_hops internal_address_config scheme_header_transformation always_set_request_id_in_response http_protocol_options http2_protocol_options max_request_headers_kb" +
 			" access_log access_log_options",
 	},
 	"envoy.extensions.filters.network.http_connection_manager.v3.Rds":                                 {"route_config_name", "config_source"},
@@ -59,12 +59,11 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.common.mutation_rules.v3.HeaderMutation.RemoveOnMatch":                              {"key_matcher", ""},
 	"envoy.type.matcher.v3.RegexMatchAndSubstitute":                                                   {"pattern substitution", ""},
 	"envoy.type.matcher.v3.RegexMatcher":                                                              {"regex", "google_re2"},
-	"envoy.type.matcher.v3.StringMatcher":                                                             {"exact prefix suffix contains ignore_case", ""},
+	"envoy.type.matcher.v3.StringMatcher":                                                             {"exact prefix suffix contains safe_regex ignore_case", ""},
 	"envoy.config.core.v3.HeaderValueOption":                                                          {"header append_action", ""},
 	"envoy.config.core.v3.HeaderValue":                                                                {"key value", ""},
 
-	// The filters. A matcher chooses whether one runs, and that may only change
-	// the response.
+	// The filters. A matcher chooses whether one runs.
 	"envoy.extensions.filters.http.router.v3.Router":                                  {"", "suppress_envoy_headers dynamic_stats start_child_span upstream_log"},
 	"envoy.extensions.common.matching.v3.ExtensionWithMatcher":                        {"extension_config xds_matcher", ""},
 	"envoy.extensions.filters.http.composite.v3.Composite":                            {},
@@ -76,7 +75,9 @@ var understood = map[protoreflect.FullName]knowledge{
 	"xds.type.matcher.v3.Matcher.OnMatch":                                             {"action", ""},
 	"xds.core.v3.TypedExtensionConfig":                                                {"typed_config", "name"},
 	"envoy.extensions.filters.http.header_mutation.v3.HeaderMutation":                 {"mutations", ""},
-	"envoy.extensions.filters.http.header_mutation.v3.Mutations":                      {"", "response_mutations"},
+	"envoy.extensions.filters.http.header_mutation.v3.Mutations":                      {"request_mutations response_mutations", ""},
+	"envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec":                   {},
+	"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":                          {"http_filters", "explicit_http_config"},
 	"envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate":            {},
 	"envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig": {"update_frequency", ""},
 
@@ -101,16 +102,19 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig": {},
 	"envoy.config.route.v3.WeightedCluster":                         {"clusters", ""},
 	"envoy.config.route.v3.WeightedCluster.ClusterWeight":           {"name weight request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove", ""},
-	"envoy.config.route.v3.RetryPolicy":                             {"retry_on num_retries retriable_headers retry_priority retry_host_predicate host_selection_retry_max_attempts", "retry_back_off"},
+	"envoy.config.route.v3.RetryPolicy":                             {"retry_on num_retries retriable_headers retriable_request_headers retry_priority retry_host_predicate host_selection_retry_max_attempts", "retry_back_off"},
 	"envoy.config.route.v3.RetryPolicy.RetryPriority":               {"typed_config", "name"},
 	"envoy.config.route.v3.RetryPolicy.RetryHostPredicate":          {"typed_config", "name"},
 
 	"envoy.config.cluster.v3.Cluster": {
-		"name type load_assignment eds_cluster_config lb_policy common_lb_config health_checks outlier_detection",
-		"connect_timeout ignore_health_on_host_removal circuit_breakers typed_extension_protocol_options transport_socket" +
+		"name type cluster_type load_assignment eds_cluster_config lb_policy common_lb_config health_checks outlier_detection" +
+			" typed_extension_protocol_options",
+		"connect_timeout ignore_health_on_host_removal circuit_breakers wait_for_warm_on_init transport_socket" +
 			" transport_socket_matches track_cluster_stats per_connection_buffer_limit_bytes alt_stat_name metadata" +
 			" close_connections_on_host_health_failure",
 	},
+	"envoy.config.cluster.v3.Cluster.CustomClusterType":     {"typed_config", "name"},
+	"envoy.extensions.clusters.dns.v3.DnsCluster":           {"", "*"},
 	"envoy.config.cluster.v3.Cluster.EdsClusterConfig":      {"", "eds_config"},
 	"envoy.config.cluster.v3.Cluster.CommonLbConfig":        {"healthy_panic_threshold", "update_merge_window"},
 	"envoy.type.v3.Percent":                                 {"value", ""},
@@ -162,7 +166,12 @@ func refuseMessage(m protoreflect.Message, path string, report func(field, reaso
 		case k.ignores == "*" || slices.Contains(ignored, string(field.Name())):
 		case !slices.Contains(read, string(field.Name())):
 			report(at, " is not understood")
-		case field.Message() == nil || field.IsMap():
+		case field.IsMap() && field.MapValue().Message() != nil:
+			v.Map().Range(func(key protoreflect.MapKey, v protoreflect.Value) bool {
+				refuseMessage(v.Message(), at+"["+key.String()+"]", report)
+				return true
+			})
+		case field.Message() == nil:
 		case field.IsList():
 			for i := range v.List().Len() {
 				refuseMessage(v.List().Get(i).Message(), fmt.Sprintf("%s[%d]", at, i), report)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,12 +35,13 @@ import (
 // world is a random node n-1 and the hosts around it: neighbours m-1 to m-3,
 // which answer themselves, and pods.
 type world struct {
-	rng   *rand.Rand
-	ip    string // a loopback address of its own: ports cannot collide
-	hosts map[string]*host
-	dead  []string // addresses
-	names []string // that there are entries of
-	text  strings.Builder
+	rng     *rand.Rand
+	ip      string // a loopback address of its own: ports cannot collide
+	hosts   map[string]*host
+	dead    []string // addresses
+	names   []string // that there are entries of
+	outside []string // hosts and ports of external services
+	text    strings.Builder
 
 	mu    sync.Mutex
 	calls map[string][]string // what hosts have seen, by request id
@@ -144,7 +146,8 @@ func (w *world) called(id, what string) {
 func (w *world) state(t *testing.T) translator.State {
 	s := translator.State{
 		Node: "n-1", Role: dmsc.RoleSG,
-		Addrs: translator.Addrs{Ingress: w.ip + ":28900", Fabric: w.ip + ":28901", Probe: w.ip + ":28902"},
+		Outside: translator.OutsideListener{Address: w.ip + ":28903"},
+		Addrs:   translator.Addrs{Ingress: w.ip + ":28900", Fabric: w.ip + ":28901", Probe: w.ip + ":28902"},
 	}
 	for _, id := range []dmsc.NodeID{"m-1", "m-2", "m-3"} {
 		address := ""
@@ -210,13 +213,24 @@ func (w *world) state(t *testing.T) translator.State {
 	}
 	s.RIB = rib.NewRIB("n-1", entries...)
 	for _, host := range []string{"Orders.example", "a.example", "lost.example", "a.example"} {
-		a := translator.Alias{Host: host, From: translator.Pods, Prefix: dmsc.MustParsePrefix(pick(w, "a/1", "b/1/q", "c", "t/1", "zz/9"))}
+		a := translator.Alias{Host: host, From: pick(w, translator.Pods, translator.Outside, translator.Pods|translator.Outside), Prefix: dmsc.MustParsePrefix(pick(w, "a/1", "b/1/q", "c", "t/1", "zz/9"))}
 		if a.Path = pick(w, "", "/x", "/x/y", "/m-1"); len(s.Aliases) == 3 {
 			a.Path = "/api.v1"
 		}
 		a.StripPath = a.Path != "" && w.chance(50)
 		s.Aliases = append(s.Aliases, a)
 		fmt.Fprintf(&w.text, "alias %v\n", s.Aliases[len(s.Aliases)-1])
+	}
+	for _, name := range []string{"ext-1", "ext-2", "ext-tcp"} {
+		e := translator.External{Name: name, Host: "Ext.example", Protocol: dmsc.HTTP1, Endpoints: []string{w.ip}, Retries: uint32(w.rng.IntN(3))}
+		if name == "ext-tcp" {
+			e.Host, e.Protocol = "db.example", dmsc.TCP
+		}
+		address := netip.MustParseAddrPort(w.host(t, name, e.Protocol == dmsc.TCP))
+		e.Port = address.Port()
+		s.Externals = append(s.Externals, e)
+		w.outside = append(w.outside, fmt.Sprintf("%s:%d", e.Host, e.Port))
+		fmt.Fprintf(&w.text, "external %v\n", e)
 	}
 	return s
 }
@@ -252,23 +266,27 @@ func (w *world) steering(e *rib.Entry) translator.Steering {
 
 // request draws what a client or a neighbour may send.
 func (w *world) request(i int) asked {
-	q := asked{id: fmt.Sprint(i), listener: pick(w, "dmsc/ingress", "dmsc/ingress", "dmsc/fabric", "dmsc/fabric", "dmsc/probe")}
+	q := asked{id: fmt.Sprint(i), listener: pick(w, "dmsc/ingress", "dmsc/ingress", "dmsc/fabric", "dmsc/fabric", "dmsc/probe", "dmsc/outside")}
 	q.Method = pick(w, "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "CONNECT")
 	q.Path = pick(w, "/", "/", "/x?y=/z", "/m-1", "/m-1/b", "/m-2?x", "//", "/%2e/x", "/x/y/z", "/xx", "/api.v1", "/api.v1/", "/api.v1?q=/", "/apiXv1", "/X", "/y/../x/./y", "/..", "/x/..", "/x/.", "/x%2Fy", "/a%5cb?%2f", "/%78/%41%2d%7e%25%3b", "/x//y", "/m-1/../m-2")
 	if q.Method == "OPTIONS" && w.chance(50) {
 		q.Path = "*"
 	}
-	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "a.example:", "lost.example", "a.example.com", "127.0.0.1")
+	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "a.example:", "lost.example", "a.example.com", "127.0.0.1", "ext.example", "ext.example:9", pick(w, w.outside...))
 	if q.Method == "CONNECT" {
 		q.Path = ""
-		q.Authority = pick(w, "db.example:5432", "orders.example:443")
+		q.Authority = pick(w, "db.example:5432", "orders.example:443", pick(w, w.outside...))
 	}
 	add := func(percent int, name string, values ...string) {
 		if w.chance(percent) {
 			q.Headers = append(q.Headers, envoysim.Header{Name: name, Value: pick(w, values...)})
 		}
 	}
-	add(90, "dmsc-service-prefix", w.name(), w.name(), w.name(), "")
+	named := 90
+	if strings.HasPrefix(strings.ToLower(q.Authority), "ext") || strings.HasPrefix(q.Authority, "db") {
+		named = 20
+	}
+	add(named, "dmsc-service-prefix", w.name(), w.name(), w.name(), "")
 	add(5, "dmsc-service-prefix", w.name()) // a second line
 	vias := []string{"<n-1>", "<xn-1>", "<m-1>", "<m-1>,<n-1>", "n-1", ""}
 	paths := []string{">m-1>n-1>m-2>sg-9>", ">m-1>n-1>m-3>", ">n-1>m-1>", "safe>n-1>m-2>sg-9>", "tcp>n-1>m-1>m-2>", ">n-1>gone>sg-9>", ">x>y>", ">", "", "odd"}
@@ -285,6 +303,7 @@ func (w *world) request(i int) asked {
 	add(5, "x-dmsc-keep-1", "1")
 	add(5, "dmsc-trace", "1")
 	add(15, "x-fail", "all", "m-1", "m-2", "m-3", "pod-a/1-0")
+	add(5, "x-forwarded-proto", "http")
 	return q
 }
 
@@ -310,7 +329,7 @@ func (w *world) name() string {
 
 // ask sends a request and waits for its answer.
 func (w *world) ask(s translator.State, q asked) (seen, error) {
-	address := map[string]string{"dmsc/ingress": s.Addrs.Ingress, "dmsc/fabric": s.Addrs.Fabric, "dmsc/probe": s.Addrs.Probe}[q.listener]
+	address := map[string]string{"dmsc/ingress": s.Addrs.Ingress, "dmsc/fabric": s.Addrs.Fabric, "dmsc/probe": s.Addrs.Probe, "dmsc/outside": s.Outside.Address}[q.listener]
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		return seen{}, err
