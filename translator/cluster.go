@@ -65,10 +65,7 @@ func (b *builder) clusters() []cluster {
 	for _, e := range b.Externals {
 		add(ExternalCluster(e), e, func() cluster { return b.externalCluster(e) })
 	}
-	for e := range b.RIB.All() {
-		if !e.Local {
-			continue
-		}
+	for _, e := range b.names.delivered() {
 		switch e.Kind {
 		case rib.Announced:
 			deliver(LocalCluster(e.Prefix), e.Protocol, e)

@@ -17,19 +17,10 @@ func (b *builder) fabricTable() *routev3.RouteConfiguration {
 	for _, c := range []class{classOnce, classSafe, classTCP} {
 		hosts = append(hosts, once(b, "paths "+string(c), neighbours, func() *routev3.VirtualHost { return b.paths(c, neighbours) }))
 	}
-	var grouped []*rib.Entry
-	for e := range b.RIB.All() {
-		switch {
-		case e.Kind == rib.Node && e.Prefix.String() == b.ownName(): // dmsc/hello answers it
-		case e.Local:
-			hosts = append(hosts, b.delivery(e))
-		default:
-			grouped = append(grouped, e)
-		}
+	for _, e := range b.names.delivered() {
+		hosts = append(hosts, once(b, "fabric "+localHost(e), b.deliveredBy(e), func() *routev3.VirtualHost { return b.delivery(e) }))
 	}
-	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
-		return []*routev3.Route{b.guard(c), c.forward(GroupCluster(g)), b.refuseOther(c)}, hopRetry(c, !g.ECMP())
-	})...)
+	hosts = append(hosts, b.bundleHosts(false)...)
 	if b.Addrs.Ingress != "" {
 		hosts = append(hosts, b.again())
 	}
@@ -47,12 +38,20 @@ func (b *builder) fabricTable() *routev3.RouteConfiguration {
 	}
 }
 
+// fabricHost is the virtual host of a bundle, but for its name and domains.
+func (b *builder) fabricHost(g *bundle) *routev3.VirtualHost {
+	return &routev3.VirtualHost{
+		Routes:      []*routev3.Route{b.guard(g.class), g.class.forward(GroupCluster(g.Group)), b.refuseOther(g.class)},
+		RetryPolicy: hopRetry(g.class, !g.ECMP()),
+	}
+}
+
 // hello answers from the FIB itself, so that an Envoy without a FIB is not
 // taken for alive (design §4, Adjacency).
 func (b *builder) hello(generation string) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
 		Name:    helloPrefix,
-		Domains: []string{helloPrefix, b.ownName()},
+		Domains: []string{helloPrefix, nodeName(b.Node)},
 		Routes: []*routev3.Route{{
 			Match:  classOnce.match(),
 			Action: &routev3.Route_DirectResponse{DirectResponse: respond(200, string(b.Node)+" "+generation+"\n")},
@@ -73,7 +72,8 @@ func (b *builder) again() *routev3.VirtualHost {
 	return &routev3.VirtualHost{Name: demotedAgain, Domains: []string{demotedAgain}, Routes: bothWays(b.noHealthy)}
 }
 
-func (b *builder) ownName() string { return "dmsc/node/" + string(b.Node) }
+// nodeName is the name under which a node is reached (design §3).
+func nodeName(id dmsc.NodeID) string { return "dmsc/node/" + string(id) }
 
 // paths is the only kind of virtual host that looks at dmsc-path. The last but
 // one node removes the path: its end is no demotion (reference R2).
@@ -110,7 +110,7 @@ func (b *builder) delivery(e *rib.Entry) *routev3.VirtualHost {
 	routes = append(routes, c.deliver(b.localCluster(e)), b.refuseOther(c))
 	return &routev3.VirtualHost{
 		Name:        localHost(e),
-		Domains:     domains(e),
+		Domains:     domains(e.Prefix, e.Kind),
 		Routes:      routes,
 		RetryPolicy: hopRetry(c, false),
 	}

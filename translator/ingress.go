@@ -1,6 +1,7 @@
 package translator
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -12,22 +13,18 @@ import (
 // (alias.go). It has no via guard, because the border has removed every dmsc-via.
 func (b *builder) ingressTable() *routev3.RouteConfiguration {
 	var hosts []*routev3.VirtualHost
-	var grouped []*rib.Entry
-	for e := range b.RIB.All() {
-		switch {
-		case e.Kind == rib.Node: // pods have no business with it
-		case b.steering[e.Prefix] != nil:
-			hosts = append(hosts, b.enter(policyHost(e.Prefix), e))
-		case e.Local:
-			hosts = append(hosts, b.enter(localHost(e), e))
-		default:
-			grouped = append(grouped, e)
+	for _, p := range slices.SortedFunc(maps.Keys(b.steering), dmsc.ServicePrefix.Compare) {
+		if e := b.names.entry(p); e != nil {
+			hosts = append(hosts, b.enter(policyHost(p), e))
+		}
+	}
+	for _, e := range b.names.delivered() {
+		if b.steering[e.Prefix] == nil && e.Kind != rib.Node {
+			hosts = append(hosts, once(b, "ingress "+localHost(e), b.deliveredBy(e), func() *routev3.VirtualHost { return b.enter(localHost(e), e) }))
 		}
 	}
 	hosts = append(hosts, b.byHost()...)
-	hosts = append(hosts, groupHosts(grouped, func(g *rib.Group, c class) ([]*routev3.Route, *routev3.RetryPolicy) {
-		return []*routev3.Route{c.forward(GroupCluster(g)), b.refuseOther(c)}, ingressRetry(c, !g.ECMP())
-	})...)
+	hosts = append(hosts, b.bundleHosts(true)...)
 	hosts = append(hosts,
 		&routev3.VirtualHost{
 			Name:    "dmsc/none",
@@ -43,10 +40,18 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 	}
 }
 
+// ingressHost is the virtual host of a bundle, but for its name and domains.
+func (b *builder) ingressHost(g *bundle) *routev3.VirtualHost {
+	return &routev3.VirtualHost{
+		Routes:      []*routev3.Route{g.class.forward(GroupCluster(g.Group)), b.refuseOther(g.class)},
+		RetryPolicy: ingressRetry(g.class, !g.ECMP()),
+	}
+}
+
 // enter makes the virtual host of one entry at the ingress.
 func (b *builder) enter(name string, e *rib.Entry) *routev3.VirtualHost {
 	c := classOf(e)
-	host := &routev3.VirtualHost{Name: name, Domains: domains(e)}
+	host := &routev3.VirtualHost{Name: name, Domains: domains(e.Prefix, e.Kind)}
 	switch paths := b.steering[e.Prefix]; {
 	case paths != nil:
 		host.Routes = []*routev3.Route{b.steered(e, paths)}
@@ -66,14 +71,10 @@ func (b *builder) enter(name string, e *rib.Entry) *routev3.VirtualHost {
 // lookup finds the entry that Envoy's host table would choose for p: the
 // longest announced prefix that covers it, or the function of that very name.
 func (b *builder) lookup(p dmsc.ServicePrefix) *rib.Entry {
-	var best *rib.Entry
-	for e := range b.RIB.All() {
-		covers := e.Kind == rib.Announced && e.Prefix.Covers(p) || e.Kind == rib.Function && e.Prefix == p
-		if covers && (best == nil || best.Prefix.Covers(e.Prefix)) {
-			best = e
-		}
+	if e := b.RIB.Lookup(p.String()); e != nil && e.Kind != rib.Node {
+		return e
 	}
-	return best
+	return nil
 }
 
 // bothWays makes a route for ordinary requests and for CONNECT.
@@ -109,9 +110,17 @@ func (b *builder) pool(function *rib.Entry) []*rib.Entry {
 func (b *builder) localInstances(function *rib.Entry) []*rib.Entry {
 	var instances []*rib.Entry
 	for _, p := range function.Instances {
-		if e := b.local[p]; e != nil {
+		if e := b.names.local[p]; e != nil && e.Kind == rib.Announced {
 			instances = append(instances, e)
 		}
 	}
 	return instances
+}
+
+// deliveredBy is what the virtual hosts of a local entry follow from.
+func (b *builder) deliveredBy(e *rib.Entry) any {
+	return struct {
+		*rib.Entry
+		instances []*rib.Entry
+	}{e, b.localInstances(e)}
 }

@@ -159,12 +159,14 @@ func (f *finder) part(name string) {
 	}
 }
 
-// group is the name of one, or "<group>/<class>" for its virtual host.
+// group is the name of one, or "<group>/<class>" for its virtual host, with
+// "/<number>" if it has several.
 func (f *finder) group(name string) {
 	if f.RIB == nil {
 		return
 	}
-	bare, _, _ := strings.Cut(name, "/")
+	bare, rest, _ := strings.Cut(name, "/")
+	host, _, _ := strings.Cut(rest, "/")
 	i := slices.IndexFunc(f.RIB.Groups, func(g *rib.Group) bool { return g.Name == bare })
 	if i < 0 {
 		if i = slices.IndexFunc(f.Retired, func(g *rib.Group) bool { return g.Name == bare }); i >= 0 {
@@ -174,7 +176,7 @@ func (f *finder) group(name string) {
 	}
 	f.members(f.RIB.Groups[i])
 	for e := range f.RIB.All() {
-		if e.Group != nil && e.Group.Name == bare && (name == bare || name == bare+"/"+string(classOf(e))) {
+		if e.Group != nil && e.Group.Name == bare && (host == "" || host == string(classOf(e))) {
 			f.prefix(e)
 		}
 	}

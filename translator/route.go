@@ -115,16 +115,18 @@ func (b *builder) noHealthy(c class) *routev3.Route {
 	return b.refuse(c, 503, codeNoHealthy, "no healthy next hop at "+string(b.Node))
 }
 
-// domains are the keys an entry answers to.
-func domains(e *rib.Entry) []string {
-	p := e.Prefix.String()
-	switch e.Kind {
+// domains are the keys a name answers to.
+func domains(p dmsc.ServicePrefix, kind rib.Kind) []string {
+	exact := p.String()
+	below := exact + "/*"
+	slash := below[:len(below)-1]
+	switch kind {
 	case rib.Announced:
-		return []string{p, p + "/", p + "/*"}
+		return []string{exact, slash, below}
 	case rib.Function:
-		return []string{p, p + "/"}
+		return []string{exact, slash}
 	default:
-		return []string{p}
+		return []string{exact}
 	}
 }
 
@@ -140,21 +142,4 @@ func headerMatches(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatch
 		Name:                 name,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: m},
 	}
-}
-
-// groupHosts makes one virtual host per (next-hop group, class) of the entries,
-// sorted by name.
-func groupHosts(entries []*rib.Entry, routes func(*rib.Group, class) ([]*routev3.Route, *routev3.RetryPolicy)) []*routev3.VirtualHost {
-	hosts := make(map[string]*routev3.VirtualHost)
-	for _, e := range entries {
-		c := classOf(e)
-		name := GroupCluster(e.Group) + "/" + string(c)
-		if hosts[name] == nil {
-			host := &routev3.VirtualHost{Name: name}
-			host.Routes, host.RetryPolicy = routes(e.Group, c)
-			hosts[name] = host
-		}
-		hosts[name].Domains = append(hosts[name].Domains, domains(e)...)
-	}
-	return sortedValues(hosts)
 }

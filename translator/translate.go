@@ -1,8 +1,6 @@
 package translator
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,7 +14,6 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/proto"
 )
 
 // Resources are the complete configuration of one Envoy, each map keyed by the
@@ -47,19 +44,21 @@ func Translate(s State) (Resources, error) { return new(Translator).Translate(s)
 type Translator struct {
 	node  dmsc.NodeID
 	addrs Addrs
-	made  map[string]part // of the last state without a fault
+	names *names
+	made  map[string]product // of the last state without a fault
+	tables
 }
 
-// part is something that was made, and all but Node and Addrs that it was made
-// from.
-type part struct{ from, made any }
+// product is something that was made, and all but Node and Addrs that it was
+// made from.
+type product struct{ from, made any }
 
-// once makes the part of that name, unless the last state had it already, from
-// the same.
+// once makes the product of that name, unless the last state had it already,
+// from the same.
 func once[T any](b *builder, name string, from any, make func() T) T {
 	p, ok := b.last[name]
 	if !ok || !reflect.DeepEqual(p.from, from) {
-		p = part{from, make()}
+		p = product{from, make()}
 	}
 	b.made[name] = p
 	return p.made.(T)
@@ -70,14 +69,15 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	if s.RIB == nil {
 		s.RIB = rib.NewRIB(s.Node)
 	}
-	b := newBuilder(s)
-	if t.node == s.Node && t.addrs == s.Addrs {
-		b.last = t.made
+	if t.names == nil || t.node != s.Node || t.addrs != s.Addrs {
+		*t = Translator{node: s.Node, addrs: s.Addrs, names: newNames(s.Node)}
 	}
+	b := newBuilder(s)
+	b.last, b.names = t.made, t.names
+	b.names.follow(s.RIB, b.steering)
 	b.check()
 	r := Resources{
 		Listeners: once(b, "listeners", listenerInput{b.Strict, b.AccessLog, b.Outside}, b.listeners),
-		Routes:    b.routes(),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
 	}
@@ -87,13 +87,15 @@ func (t *Translator) Translate(s State) (Resources, error) {
 			r.Endpoints[m.cluster.Name] = m.endpoints
 		}
 	}
+	routes := b.routes()
 	if err := errors.Join(b.faults...); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
-	if err := r.seal(b); err != nil {
+	if err := t.tables.settle(routes, b.hello); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
-	t.node, t.addrs, t.made = s.Node, s.Addrs, b.made
+	r.Routes, r.Generation = maps.Clone(t.tables.sealed), t.tables.generation
+	t.made = b.made
 	return r, nil
 }
 
@@ -102,30 +104,24 @@ func (t *Translator) Translate(s State) (Resources, error) {
 type builder struct {
 	State
 	links    map[linkstate.LinkKey]Neighbour
-	local    map[dmsc.ServicePrefix]*rib.Entry // announced and delivered here
 	services map[dmsc.ServicePrefix][]Service
 	steering map[dmsc.ServicePrefix][]WeightedPath // usable ones only
 	faults   []error
 
-	last, made map[string]part // see Translator
+	names      *names             // see Translator
+	last, made map[string]product // see once
 }
 
 func newBuilder(s State) *builder {
 	b := &builder{
 		State:    s,
 		links:    make(map[linkstate.LinkKey]Neighbour),
-		local:    make(map[dmsc.ServicePrefix]*rib.Entry),
 		services: make(map[dmsc.ServicePrefix][]Service),
 		steering: make(map[dmsc.ServicePrefix][]WeightedPath),
-		made:     make(map[string]part),
+		made:     make(map[string]product),
 	}
 	for _, n := range s.Neighbours {
 		b.links[n.LinkKey] = n
-	}
-	for e := range s.RIB.All() {
-		if e.Kind == rib.Announced && e.Local {
-			b.local[e.Prefix] = e
-		}
 	}
 	for _, service := range s.Services {
 		b.services[service.Prefix] = append(b.services[service.Prefix], service)
@@ -156,25 +152,6 @@ func (b *builder) fault(err error) {
 	if err != nil {
 		b.faults = append(b.faults, err)
 	}
-}
-
-// seal adds the virtual host dmsc/hello, whose answer depends on all other
-// routes.
-func (r *Resources) seal(b *builder) error {
-	sum := sha256.New()
-	var buf []byte
-	for _, m := range sortedValues(r.Routes) {
-		var err error
-		buf, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf[:0], m)
-		if err != nil {
-			return fmt.Errorf("route table %s: %w", m.Name, err)
-		}
-		sum.Write(buf) // which begin with the name
-	}
-	r.Generation = hex.EncodeToString(sum.Sum(nil)[:8])
-	fabric := r.Routes[fabricName]
-	fabric.VirtualHosts = slices.Insert(fabric.VirtualHosts, 0, b.hello(r.Generation))
-	return nil
 }
 
 // neighbours are the nodes on the far ends of the links, sorted.

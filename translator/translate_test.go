@@ -439,37 +439,6 @@ func TestOnlyWayOutIsNeverEjected(t *testing.T) {
 	}
 }
 
-func BenchmarkTranslate(b *testing.B) {
-	for _, n := range []int{1000, 100_000} {
-		b.Run(fmt.Sprintf("prefixes=%d", n), func(b *testing.B) {
-			s := translator.State{
-				Node:  "n0",
-				Addrs: translator.Addrs{Ingress: "127.0.0.1:1", Fabric: "127.0.0.1:2", Probe: "127.0.0.1:3"},
-			}
-			var groups []*rib.Group
-			for i := range 5 {
-				hop := rib.NextHop{LinkKey: linkstate.LinkKey{Remote: dmsc.NodeID(fmt.Sprintf("n%d", i+1)), ID: "0"}, Weight: 1}
-				s.Neighbours = append(s.Neighbours, translator.Neighbour{NextHop: hop, Data: fmt.Sprintf("127.0.0.1:%d", 100+i), Up: true})
-				g := &rib.Group{Primaries: []rib.NextHop{hop}}
-				g.Name = rib.GroupName(g.Primaries, nil)
-				groups = append(groups, g)
-			}
-			var entries []*rib.Entry
-			for i := range n {
-				p := dmsc.MustParsePrefix(fmt.Sprintf("service-%d/%d", i/10, i%10))
-				entries = append(entries, &rib.Entry{Prefix: p, Group: groups[i%5]})
-			}
-			s.RIB = rib.NewRIB("n0", entries...)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := translator.Translate(s); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 // Envoy keeps the first host of each address and drops the others, so that a
 // link that is down would hide a living one to the same place.
 func TestLinksToOneAddressAreOneHost(t *testing.T) {

@@ -3,6 +3,7 @@ package xds
 import (
 	"crypto/sha256"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"weak"
 
@@ -21,10 +22,12 @@ import (
 
 // host is one virtual host of a table, compiled.
 type host struct {
+	name    string
 	message weak.Pointer[routev3.VirtualHost]
 	wire    []byte // the field of the table with this host: a part of the table's bytes
 	sum     [sha256.Size]byte
 	refs    []ref
+	domains []uint64 // see domainHashes
 }
 
 // virtualHosts is the number of that field.
@@ -34,10 +37,10 @@ var virtualHosts = protowire.Number((*routev3.RouteConfiguration)(nil).ProtoRefl
 // fields and then the virtual hosts, in their order; its version is the hash of
 // their hashes.
 func compileTable(name string, rc *routev3.RouteConfiguration, last *resource, v *validator) (*resource, error) {
-	known := make(map[weak.Pointer[routev3.VirtualHost]]*host)
+	known := make(map[string]*host)
 	if last != nil {
 		for i := range last.hosts {
-			known[last.hosts[i].message] = &last.hosts[i]
+			known[last.hosts[i].name] = &last.hosts[i]
 		}
 	}
 	frame := without(rc, "virtual_hosts")
@@ -52,24 +55,30 @@ func compileTable(name string, rc *routev3.RouteConfiguration, last *resource, v
 	v.mirrors(rc.GetRequestMirrorPolicies(), refs)
 
 	hosts := make([]host, len(rc.GetVirtualHosts()))
-	var fresh []*routev3.VirtualHost
+	domains := make([][]uint64, len(hosts))
+	var fresh []uint64 // of domains
 	size := len(wire)
 	for i, vh := range rc.GetVirtualHosts() {
-		if k := known[weak.Make(vh)]; k != nil {
+		k := known[vh.GetName()]
+		if k != nil && k.message == weak.Make(vh) {
 			hosts[i] = *k
 		} else {
-			fresh = append(fresh, vh)
 			if hosts[i], err = compileHost(name, vh, v); err != nil {
 				return nil, err
 			}
+			if k == nil {
+				k = new(host)
+			}
+			fresh = append(fresh, unlike(hosts[i].domains, k.domains)...)
 		}
+		domains[i] = hosts[i].domains
 		size += len(hosts[i].wire)
 		sum.Write(hosts[i].sum[:])
 		for _, r := range hosts[i].refs {
 			refs[r] = struct{}{}
 		}
 	}
-	v.unique(Routes, name, rc, fresh)
+	v.unique(Routes, name, rc, domains, fresh)
 
 	r := &resource{name: name, version: fmt.Sprintf("%x", sum.Sum(nil)[:8]), message: weak.Make(rc), refs: sortedRefs(refs), hosts: hosts}
 	if last != nil && last.version == r.version {
@@ -96,7 +105,10 @@ func compileHost(table string, vh *routev3.VirtualHost, v *validator) (host, err
 	wire := protowire.AppendTag(nil, virtualHosts, protowire.BytesType)
 	wire = protowire.AppendVarint(wire, uint64(proto.Size(vh)))
 	wire, err := deterministic.MarshalAppend(wire, vh)
-	return host{message: weak.Make(vh), wire: wire, sum: sha256.Sum256(wire), refs: sortedRefs(refs)}, err
+	return host{
+		name: vh.GetName(), message: weak.Make(vh), wire: wire, sum: sha256.Sum256(wire),
+		refs: sortedRefs(refs), domains: domainHashes(vh),
+	}, err
 }
 
 // host checks one virtual host by itself.
@@ -139,37 +151,74 @@ func plain(domain string) bool {
 	return true
 }
 
+var hashSeed = maphash.MakeSeed()
+
+// domainHashes are hashes of the domains, in their order. Envoy ignores case.
+func domainHashes(vh *routev3.VirtualHost) []uint64 {
+	hashes := make([]uint64, len(vh.GetDomains()))
+	for i, d := range vh.GetDomains() {
+		hashes[i] = maphash.String(hashSeed, strings.ToLower(d))
+	}
+	return hashes
+}
+
+// unlike is the middle of a, without what it begins and ends with as b does.
+func unlike(a, b []uint64) []uint64 {
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return a
+}
+
 // unique finds what the generated checks do not see and Envoy refuses: a virtual
-// host name or a domain that appears twice. Whatever is not in fresh has been in
-// one valid table with the rest.
-func (v *validator) unique(t Type, name string, rc *routev3.RouteConfiguration, fresh []*routev3.VirtualHost) {
-	names := make(map[string]struct{}, len(rc.GetVirtualHosts()))
+// host name or a domain that appears twice. The hashes of all domains are given,
+// and fresh: what is not in it has been in one valid table with the rest.
+func (v *validator) unique(t Type, name string, rc *routev3.RouteConfiguration, domains [][]uint64, fresh []uint64) {
+	names := make(map[string]struct{}, len(domains))
 	for _, vh := range rc.GetVirtualHosts() {
 		if _, twice := names[vh.GetName()]; twice {
 			v.fault("%s %s: virtual host %s: defined twice", t, name, vh.GetName())
 		}
 		names[vh.GetName()] = struct{}{}
 	}
-	first := make(map[string]*routev3.VirtualHost) // with this domain; nil: not met yet
-	var lengths [256]bool                          // of the domains in first: a look at the others must be cheap
-	for _, vh := range fresh {
-		for _, d := range vh.GetDomains() {
-			first[strings.ToLower(d)], lengths[len(d)%256] = nil, true
+	// Nearly all of a large table is passed by with one look at the filter.
+	const filterBits = 1 << 16
+	var filter [filterBits / 64]uint64
+	count := make(map[uint64]int, len(fresh))
+	for _, h := range fresh {
+		count[h] = 0
+		filter[h%filterBits/64] |= 1 << (h % 64)
+	}
+	twice := false
+	for _, hashes := range domains {
+		for _, h := range hashes {
+			if filter[h%filterBits/64]&(1<<(h%64)) == 0 {
+				continue
+			}
+			if n, ok := count[h]; ok {
+				count[h] = n + 1
+				twice = twice || n > 0
+			}
 		}
 	}
-	for _, vh := range rc.GetVirtualHosts() {
-		for _, d := range vh.GetDomains() {
-			if !lengths[len(d)%256] {
+	if !twice {
+		return
+	}
+	first := make(map[string]*routev3.VirtualHost) // with this domain
+	for i, vh := range rc.GetVirtualHosts() {
+		for j, d := range vh.GetDomains() {
+			if count[domains[i][j]] < 2 {
 				continue
 			}
 			d = strings.ToLower(d)
-			if other, ok := first[d]; !ok {
-				continue
-			} else if other != nil {
+			if other := first[d]; other != nil {
 				v.fault("%s %s: domain %q is in the virtual hosts %s and %s", t, name, d, other.GetName(), vh.GetName())
-			} else {
-				first[d] = vh
+				continue
 			}
+			first[d] = vh
 		}
 	}
 }

@@ -138,10 +138,12 @@ func (v *validator) filter(t Type, name string, config *anypb.Any, refs map[ref]
 			refs[ref{Routes, rds.GetRouteConfigName()}] = struct{}{}
 		}
 		if inline := hcm.GetRouteConfig(); inline != nil {
+			var domains [][]uint64
 			for _, vh := range inline.GetVirtualHosts() {
 				v.host(t, name, vh, refs)
+				domains = append(domains, domainHashes(vh))
 			}
-			v.unique(t, name, inline, inline.GetVirtualHosts())
+			v.unique(t, name, inline, domains, slices.Concat(domains...))
 			v.mirrors(inline.GetRequestMirrorPolicies(), refs)
 		}
 	case config.MessageIs((*tcpproxyv3.TcpProxy)(nil)):

@@ -30,8 +30,33 @@ func (d Delta) Len() int { return len(d.added) + len(d.removed) + len(d.changed)
 // Empty reports whether nothing changed.
 func (d Delta) Empty() bool { return d.Len()+len(d.GroupsAdded)+len(d.GroupsRemoved) == 0 }
 
-// Diff tells how to get from one RIB to another, by a look at every entry;
-// either may be nil, which is a RIB without entries.
+// All yields every entry that came, went or changed, as it was and as it is,
+// nil for the side without it.
+func (d Delta) All() iter.Seq2[*Entry, *Entry] {
+	return func(yield func(was, is *Entry) bool) {
+		for _, f := range d.removed {
+			if !yield(d.from.entry(f), nil) {
+				return
+			}
+		}
+		for _, f := range d.added {
+			if !yield(nil, d.to.entry(f)) {
+				return
+			}
+		}
+		for _, f := range d.changed {
+			was, _ := d.from.facts.Get(f)
+			if !yield(d.from.entry(was), d.to.entry(f)) {
+				return
+			}
+		}
+	}
+}
+
+// Diff tells how to get from one RIB to another; either may be nil, which is a
+// RIB without entries. It costs what the two do not share: between two RIBs of
+// one Engine with equal ways it looks at the changed leaves of the table, and
+// otherwise once at every fact.
 func Diff(from, to *RIB) Delta {
 	if from == nil {
 		from = NewRIB("")
@@ -40,18 +65,61 @@ func Diff(from, to *RIB) Delta {
 		to = NewRIB("")
 	}
 	d := Delta{from: from, to: to}
-	merge(from.all(), to.all(), func(a, b *fact) int { return a.prefix.Compare(b.prefix) }, func(was, is *fact) {
-		switch {
-		case was == nil:
-			d.added = append(d.added, is)
-		case is == nil:
-			d.removed = append(d.removed, was)
-		case !from.entry(was).equal(to.entry(is)):
-			d.changed = append(d.changed, is)
+	sameWays := slices.Equal(from.routes, to.routes)
+	a, b := from.leaves(), to.leaves()
+	for len(a) > 0 || len(b) > 0 {
+		if sameWays && len(a) > 0 && len(b) > 0 && len(a[0]) == len(b[0]) && &a[0][0] == &b[0][0] {
+			a, b = a[1:], b[1:]
+			continue
 		}
-	})
+		switch order := compareHeads(a, b); {
+		case order < 0:
+			d.removed = append(d.removed, a[0][0])
+			a = behindHead(a)
+		case order > 0:
+			d.added = append(d.added, b[0][0])
+			b = behindHead(b)
+		default:
+			was, is := a[0][0], b[0][0]
+			if (was != is || from.routes.get(was.slot) != to.routes.get(is.slot)) && !from.entry(was).equal(to.entry(is)) {
+				d.changed = append(d.changed, is)
+			}
+			a, b = behindHead(a), behindHead(b)
+		}
+	}
 	d.diffGroups()
 	return d
+}
+
+// leaves are the facts of the table in order, in the pieces that copies share.
+func (r *RIB) leaves() (leaves [][]*fact) {
+	r.facts.Walk(func(items []*fact) bool {
+		if len(items) > 0 {
+			leaves = append(leaves, items)
+		}
+		return true
+	})
+	return leaves
+}
+
+// compareHeads compares what comes first; nothing comes last.
+func compareHeads(a, b [][]*fact) int {
+	switch {
+	case len(b) == 0:
+		return -1
+	case len(a) == 0:
+		return 1
+	case a[0][0] == b[0][0]:
+		return 0
+	}
+	return a[0][0].prefix.Compare(b[0][0].prefix)
+}
+
+func behindHead(leaves [][]*fact) [][]*fact {
+	if leaves[0] = leaves[0][1:]; len(leaves[0]) == 0 {
+		return leaves[1:]
+	}
+	return leaves
 }
 
 func (d *Delta) diffGroups() {

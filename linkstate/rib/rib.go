@@ -133,5 +133,3 @@ func (r *RIB) entries(facts []*fact) iter.Seq[*Entry] {
 		}
 	}
 }
-
-func (r *RIB) all() []*fact { return r.facts.Items() }
