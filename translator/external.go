@@ -15,6 +15,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	dnscommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
@@ -211,8 +212,13 @@ func (b *builder) externalCluster(e External) cluster {
 	m := withEndpoints(c, locality)
 	if !addresses {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name:        "envoy.cluster.dns",
-			TypedConfig: typed(&dnsv3.DnsCluster{RespectDnsTtl: true}),
+			Name: "envoy.cluster.dns",
+			TypedConfig: typed(&dnsv3.DnsCluster{
+				RespectDnsTtl: true,
+				// AAAA where there is no A: by default it is the other way round, and
+				// a gateway without IPv6 reaches nothing.
+				DnsLookupFamily: dnscommonv3.DnsLookupFamily_V4_PREFERRED,
+			}),
 		}}
 		// A name that does not resolve must not keep everything else waiting.
 		c.WaitForWarmOnInit = wrapperspb.Bool(false)

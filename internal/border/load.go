@@ -35,11 +35,15 @@ type Set struct {
 	Externals []translator.External // sorted by host, then name
 }
 
-// Load reads the documents of files, and of the YAML files directly in folders.
-// Any other kind is a fault. The error joins every fault, each a
+// Load reads the documents of a file, or of the YAML files directly in a folder.
+// A folder without any is a border that nothing passes: whoever takes the last
+// document away means it. Any other kind is a fault. The error joins every fault, each a
 // *manifest.Error; the Set is then empty.
-func Load(paths ...string) (Set, error) {
-	docs, err := manifest.Load(paths...)
+func Load(path string) (Set, error) {
+	docs, err := manifest.Load(path)
+	if e := (*manifest.Error)(nil); errors.As(err, &e) && e.Code == manifest.CodeEmpty {
+		return Set{}, nil
+	}
 	return build(docs, err)
 }
 

@@ -88,6 +88,16 @@ func TestTheOrderOfDocumentsHasNoInfluence(t *testing.T) {
 	}
 }
 
+func TestAFolderWithoutDocumentsLetsNothingPassAndAMissingOneIsAFault(t *testing.T) {
+	dir := t.TempDir()
+	if set, err := border.Load(dir); err != nil || len(set.Aliases)+len(set.Externals) > 0 {
+		t.Errorf("%+v, error %v", set, err)
+	}
+	if _, err := border.Load(filepath.Join(dir, "none")); err == nil || !strings.Contains(err.Error(), "DMSC100") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // A set with a fault is no set: nothing of it comes into force.
 func TestOneBadFileKeepsTheWholeFolderOut(t *testing.T) {
 	dir := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -33,6 +34,8 @@ type Options struct {
 	Policies []byte
 	// PolicyTTL is how long nodes steer without the SCSC; 0 is its default.
 	PolicyTTL time.Duration
+	// Settings are added to the configuration of a node; nil adds none.
+	Settings func(dmsc.NodeID) map[string]any
 	// Unrecorded leaves the xDS streams unrecorded, as a node does by default.
 	Unrecorded bool
 	// Dir receives every file of the network: configurations, states, logs. Its
@@ -313,6 +316,9 @@ func (n *Network) writeNode(nd *Node) error {
 		envoy["ingress"] = nd.Ingress
 	}
 	cfg["envoy"] = envoy
+	if n.opts.Settings != nil {
+		maps.Copy(cfg, n.opts.Settings(nd.ID))
+	}
 	if err := n.writeYAML(string(nd.ID)+"/node.yaml", cfg); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ const (
 	CodeAddress     = "DMSC114"
 	CodeTooMany     = "DMSC115"
 	CodeUnsupported = "DMSC116"
+	CodeEmpty       = "DMSC117"
 	CodePrefix      = "DMSC121"
 )
 
@@ -42,5 +43,6 @@ var Codes = []struct{ Code, Meaning, Fix string }{
 	{CodeAddress, "two listeners have one address, or an address is malformed", "give each listener its own host:port"},
 	{CodeTooMany, "a list or file is larger than the limit", "split it"},
 	{CodeUnsupported, "the YAML feature is refused here (anchor, alias, tag, merge key)", "write the value out in place"},
+	{CodeEmpty, "the folder holds no *.yaml or *.yml", "check the path"},
 	{CodePrefix, "the service prefix breaks the grammar", "segments of a-z 0-9 - _ ~ . joined by single slashes, as in shop/cart/1"},
 }

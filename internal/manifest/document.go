@@ -126,7 +126,7 @@ func list(path string) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, &Error{File: path, Code: CodeRead, Msg: "the folder holds no *.yaml or *.yml"}
+		return nil, &Error{File: path, Code: CodeEmpty, Msg: "the folder holds no *.yaml or *.yml"}
 	}
 	return files, nil
 }

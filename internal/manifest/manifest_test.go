@@ -185,7 +185,7 @@ func TestLoadReadsFoldersSortedAndNamesEveryFault(t *testing.T) {
 
 	_, err = Load(filepath.Join(dir, "none"), t.TempDir())
 	wantFault(t, err, "none: DMSC100 no such file or directory")
-	wantFault(t, err, "DMSC100 the folder holds no *.yaml or *.yml")
+	wantFault(t, err, "DMSC117 the folder holds no *.yaml or *.yml")
 }
 
 func wantFault(t *testing.T, err error, text string) {
