@@ -52,12 +52,12 @@ const externalConnectTimeout = 5 * time.Second
 
 // ExternalCluster names the cluster of an external host.
 func ExternalCluster(e External) string {
-	return "dmsc/external/" + e.Name + "/" + escape(strings.ToLower(e.Host))
+	return externalPrefix + e.Name + "/" + escape(strings.ToLower(e.Host))
 }
 
 // externalHost names the virtual host that refuses what is not allowed of a
 // host; the port of what is follows after a slash.
-func externalHost(e External) string { return "dmsc/external/" + escape(strings.ToLower(e.Host)) }
+func externalHost(e External) string { return externalPrefix + escape(strings.ToLower(e.Host)) }
 
 func (e External) port() string { return strconv.Itoa(int(e.Port)) }
 

@@ -29,6 +29,7 @@ const (
 	functionPrefix  = "dmsc/function/"
 	policyPrefix    = "dmsc/policy/"
 	aliasPrefix     = "dmsc/alias/"
+	externalPrefix  = "dmsc/external/"
 )
 
 // Names of clusters and virtual hosts are injective in what they are made from

@@ -15,12 +15,12 @@ type OriginKind string
 
 // The kinds of origins.
 const (
-	OriginPrefix   OriginKind = "prefix"   // announced by Nodes, or by a pod of this node
-	OriginLink     OriginKind = "link"     // of this node
-	OriginPolicy   OriginKind = "policy"   // of the SCSC
-	OriginAlias    OriginKind = "alias"    // a HostAlias of this node's documents
-	OriginExternal OriginKind = "external" // an ExternalService of this node's documents
-	OriginSetting  OriginKind = "setting"  // of this node's configuration
+	OriginPrefix   OriginKind = "prefix"           // announced by Nodes, or by a pod of this node
+	OriginLink     OriginKind = "link"             // of this node
+	OriginPolicy   OriginKind = "policy"           // of the SCSC
+	OriginAlias    OriginKind = "alias"            // a HostAlias of this node's documents
+	OriginExternal OriginKind = "external_service" // an ExternalService of this node's documents
+	OriginSetting  OriginKind = "setting"          // of this node's configuration
 )
 
 // Origin is something in the State that a resource was made from.

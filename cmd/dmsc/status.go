@@ -112,6 +112,9 @@ func stateOf(a answer[node.Summary]) nodeState {
 	if s.FIBStatus.Failed {
 		because(stateNotInSync, "its newest configuration is invalid and was not published, see its log: a bug, report it")
 	}
+	if d := s.Documents; d != nil && d.Refused != "" {
+		because(stateRefused, "documents %s: %s", d.Path, d.Refused)
+	}
 	for _, p := range s.PoliciesRefused {
 		because(stateRefused, "policy %s is refused: %s", p.ID, p.Reason)
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
+	"github.com/dmsc-mesh/dmsc/translator"
 )
 
 // documents are what the operator's folder says of the border of the mesh.
@@ -62,6 +64,21 @@ func readDocuments(path string) (*border.Set, error) {
 		}
 	}
 	return &set, errors.Join(faults...)
+}
+
+// leaveOut takes what Envoy has refused out of force, and keeps the rest.
+func (d *documents) leaveOut(o translator.Origin, words string) {
+	rest := *d.inForce
+	rest.Externals = slices.DeleteFunc(slices.Clone(rest.Externals), func(e translator.External) bool {
+		return o.Kind == translator.OriginExternal && e.Name == o.Name
+	})
+	rest.Aliases = slices.DeleteFunc(slices.Clone(rest.Aliases), func(a translator.Alias) bool {
+		return o.Kind == translator.OriginAlias && a.Host+a.Path == o.Name
+	})
+	if len(rest.Externals)+len(rest.Aliases) < len(d.inForce.Externals)+len(d.inForce.Aliases) {
+		d.inForce = &rest
+		d.refused = errors.Join(d.refused, fmt.Errorf("%s: refused by Envoy, and left out: %s", o, words))
+	}
 }
 
 // watchDocuments reads them again whenever they change.

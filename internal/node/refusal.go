@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ type RefusalStatus struct {
 
 // OriginStatus is something that a resource was made from.
 type OriginStatus struct {
-	Kind string `json:"kind"` // prefix, link, policy, alias, setting
+	Kind string `json:"kind"` // prefix, link, policy, alias, external_service, setting
 	Name string `json:"name"`
 	Text string `json:"text"` // all of it in words
 	// Records are those of the LSDB that say so, by key.
@@ -158,9 +159,15 @@ func announces(l *linkstate.LSA, name dmsc.ServicePrefix) bool {
 }
 
 // suspend takes the policies among the origins out of force until the SCSC sends
-// others: their names go by plain SPF, and the rest of the table is published.
+// others, and the documents until they are changed: the names of a policy go by
+// plain SPF, and the rest is published.
 func (n *Node) suspend(origins []translator.Origin, words string) {
 	for _, o := range origins {
+		if o.Kind == translator.OriginExternal || o.Kind == translator.OriginAlias {
+			n.loop.documents.leaveOut(o, words)
+			n.noteAlarm("document_suspended", fmt.Sprintf("%s: refused by Envoy: %s", o, words))
+			n.log.Error("document is suspended until it is changed: envoy refused it", "origin", o.String(), "err", words)
+		}
 		if o.Kind != translator.OriginPolicy {
 			continue
 		}

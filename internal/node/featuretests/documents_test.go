@@ -78,4 +78,19 @@ func TestDocumentsComeIntoForceWhenTheyChangeAndABadOneChangesNothing(t *testing
 	if s := sg1.Status().Documents; s.ExternalServices != 1 {
 		t.Errorf("status %+v", s)
 	}
+
+	// What only Envoy finds wrong is left out, and the rest goes on.
+	sg1.envoy.set(func() { sg1.envoy.refuse = "dmsc/external/odd/odd!example" })
+	write("odd.yaml", "kind: ExternalService\nmetadata: {name: odd}\nspec: {hosts: [odd.example], port: 80}\n")
+	n.until("the refusal is told", func() error {
+		s := sg1.Status().Documents
+		return when(s.Refused == "external_service odd (odd.example:80): refused by Envoy, and left out: dmsc/external/odd/odd!example: the words of Envoy", "refused is %q", s.Refused)
+	})
+	n.settled("sg-1")
+	if has("dmsc/external/pay!example/80")() != nil || has("dmsc/external/odd!example/80")() == nil || len(sg1.Status().Refusals) > 0 {
+		t.Errorf("the ingress has %v", sg1.envoy.hosts("dmsc/ingress"))
+	}
+	sg1.envoy.set(func() { sg1.envoy.refuse = "" })
+	write("odd.yaml", "kind: ExternalService\nmetadata: {name: odd}\nspec: {hosts: [odd.example], port: 80}\n# mended\n")
+	n.until("the mended one is at Envoy", has("dmsc/external/odd!example/80"))
 }
