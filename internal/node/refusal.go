@@ -53,7 +53,7 @@ func (n *Node) noteRefusal(nack *xds.Nack) []RefusalStatus {
 	all := slices.Clone(n.loop.refusals)
 	for _, name := range nack.Resources[:min(len(nack.Resources), maxRefusals)] {
 		r := RefusalStatus{
-			Type: nack.Type.String(), Resource: name, Message: shortened(nack.Message, maxWords), Version: nack.Version,
+			Type: nack.Type.String(), Resource: name, Message: shortened(strings.TrimSpace(nack.Message), maxWords), Version: nack.Version,
 			Running: nack.Running[name] != "", Since: nack.When.UTC(), Times: 1,
 		}
 		var origins []translator.Origin
