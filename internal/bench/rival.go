@@ -11,7 +11,6 @@ import (
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
@@ -145,21 +144,4 @@ func messages[M proto.Message](in []M) []proto.Message {
 		out[i] = m
 	}
 	return out
-}
-
-// setOf is what the translator made, as the set of an xDS server.
-func setOf(r translator.Resources) (s xds.Set) {
-	for _, m := range r.Clusters {
-		s.Clusters = append(s.Clusters, m)
-	}
-	for _, m := range r.Endpoints {
-		s.Endpoints = append(s.Endpoints, m)
-	}
-	for _, m := range r.Listeners {
-		s.Listeners = append(s.Listeners, m)
-	}
-	for _, m := range r.Routes {
-		s.Routes = append(s.Routes, m)
-	}
-	return s
 }

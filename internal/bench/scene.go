@@ -58,7 +58,8 @@ func newForwarding(prefixes int, addrs translator.Addrs, data func(dmsc.NodeID) 
 		}
 		for _, a := range view.Adjacencies {
 			f.state.Neighbours = append(f.state.Neighbours, translator.Neighbour{
-				NextHop: rib.NextHop{LinkKey: a.LinkKey}, Data: data(a.Remote), Class: a.Class, Up: true,
+				NextHop: rib.NextHop{LinkKey: a.LinkKey}, Data: data(a.Remote), Up: true,
+				Class: dmsc.WAN, // a pause of this machine is no dead neighbour
 			})
 		}
 		return f, nil
@@ -135,7 +136,7 @@ func translated(t *translator.Translator, s translator.State) (xds.Set, error) {
 	if err != nil {
 		return xds.Set{}, err
 	}
-	return setOf(r), nil
+	return xds.SetOf(r), nil
 }
 
 // plainClusters are static clusters that need nothing else. Those of another

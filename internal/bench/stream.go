@@ -25,10 +25,13 @@ type memoryStream struct {
 	ctx               context.Context
 	requests          chan *discoveryv3.DeltaDiscoveryRequest
 	acks              *atomic.Pointer[tally]
+	// ready are the ACKs of the client, made beforehand: what is allocated during
+	// a change shall be the server's.
+	ready []discoveryv3.DeltaDiscoveryRequest
 }
 
 func newMemoryStream(ctx context.Context, node string, acks *atomic.Pointer[tally]) *memoryStream {
-	s := &memoryStream{ctx: ctx, requests: make(chan *discoveryv3.DeltaDiscoveryRequest, 4), acks: acks}
+	s := &memoryStream{ctx: ctx, requests: make(chan *discoveryv3.DeltaDiscoveryRequest, 4), acks: acks, ready: make([]discoveryv3.DeltaDiscoveryRequest, 1+changes)}
 	s.requests <- &discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: node}, TypeUrl: xds.Clusters.URL()}
 	return s
 }
@@ -36,8 +39,13 @@ func newMemoryStream(ctx context.Context, node string, acks *atomic.Pointer[tall
 func (s *memoryStream) Context() context.Context { return s.ctx }
 
 func (s *memoryStream) Send(r *discoveryv3.DeltaDiscoveryResponse) error {
+	ack := &discoveryv3.DeltaDiscoveryRequest{}
+	if len(s.ready) > 0 {
+		ack, s.ready = &s.ready[0], s.ready[1:]
+	}
+	ack.TypeUrl, ack.ResponseNonce = r.GetTypeUrl(), r.GetNonce()
 	select {
-	case s.requests <- &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}:
+	case s.requests <- ack:
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()

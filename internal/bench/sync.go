@@ -19,6 +19,7 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/internal/serve"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
 
@@ -87,8 +88,8 @@ func (s *syncing) run(ctx context.Context) (err error) {
 		stop()
 		err = errors.Join(err, g.Wait())
 	}()
-	serve := func(network, addr string, f func(context.Context, net.Listener) error) error {
-		l, err := net.Listen(network, addr)
+	run := func(addr string, f func(context.Context, net.Listener) error) error {
+		l, err := serve.Listen(addr)
 		if err == nil {
 			g.Go(func() error { defer l.Close(); return f(services, l) })
 		}
@@ -96,13 +97,13 @@ func (s *syncing) run(ctx context.Context) (err error) {
 	}
 	answer := func(ctx context.Context, l net.Listener) error { return answering(ctx, l, standIn) }
 	errs := []error{
-		serve("tcp", peeringAt, d.serve),
-		serve("tcp", dataAt, func(ctx context.Context, l net.Listener) error {
+		run(peeringAt, d.serve),
+		run(dataAt, func(ctx context.Context, l net.Listener) error {
 			return answering(ctx, l, func(*http.Request) dmsc.NodeID { return holder })
 		}),
 	}
 	if !s.withEnvoy {
-		errs = append(errs, serve("tcp", fabricAt, answer), serve("unix", s.path("probe.sock"), answer))
+		errs = append(errs, run(fabricAt, answer), run("unix://"+s.path("probe.sock"), answer))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
