@@ -21,6 +21,7 @@ const fetchTimeout = 2 * time.Second
 // listenerInput is what listeners follow from, beside node and addresses.
 type listenerInput struct {
 	strict  bool
+	closed  bool
 	log     AccessLog
 	outside OutsideListener
 }
@@ -37,6 +38,9 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 	for _, l := range listeners {
 		l.IgnoreGlobalConnLimit = true
 		l.BypassOverloadManager = true
+	}
+	if b.Closed {
+		return listeners
 	}
 	if b.Addrs.Ingress != "" {
 		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.borderManager(ingressName, b.Strict))

@@ -33,6 +33,9 @@ type State struct {
 	Outside OutsideListener
 	// AccessLog is what Envoy writes about requests.
 	AccessLog AccessLog
+	// Closed lets no more clients in: the node is being taken out of service. Envoy
+	// ends the connections it has as soon as nothing is under way on them.
+	Closed bool
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -77,7 +77,7 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	b.names.follow(s.RIB, b.steering)
 	b.check()
 	r := Resources{
-		Listeners: once(b, "listeners", listenerInput{b.Strict, b.AccessLog, b.Outside}, b.listeners),
+		Listeners: once(b, "listeners", listenerInput{b.Strict, b.Closed, b.AccessLog, b.Outside}, b.listeners),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
 	}

@@ -53,13 +53,14 @@ func (f *drainFlags) agent() (admin.Client, error) {
 func drainCommand() *cobra.Command {
 	var f drainFlags
 	var remove bool
-	var grace time.Duration
+	var grace, clients time.Duration
 	cmd := &cobra.Command{
 		Use: "drain --state-dir DIR", Args: cobra.NoArgs,
 		Short: "Take the node of this machine out of service, without losing a request",
 		Long: "Make the node a last resort for transit and for its prefixes, and wait until every neighbour has acknowledged it: whatever\n" +
 			"has another way or another owner goes there, who has none goes on using it. With --remove its links are withdrawn after\n" +
-			"that, too, and nothing leads there any more; the pods of an SG then reach each other only. The agent is asked on a socket in its state folder, as its user. The drain\n" +
+			"that, too, and nothing leads there any more; before that an SG lets no more clients in, finishes what is under way and ends\n" +
+			"their connections, so pods need another gateway. The agent is asked on a socket in its state folder, as its user. The drain\n" +
 			"stays in force over restarts of the agent until dmsc undrain. Exit code 4: the neighbours have not acknowledged in time.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			agent, err := f.agent()
@@ -85,6 +86,9 @@ func drainCommand() *cobra.Command {
 				if !remove {
 					return nil
 				}
+				if err := closeToClients(cmd.Context(), out, agent, clients); err != nil {
+					return err
+				}
 				fmt.Fprintf(out, "waiting %v for requests on their way\n", grace)
 				select {
 				case <-time.After(grace):
@@ -103,7 +107,8 @@ func drainCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().BoolVar(&remove, "remove", false, "withdraw the links, too, once the cost is acknowledged")
-	cmd.Flags().DurationVar(&grace, "grace", 2*time.Second, "between the two")
+	cmd.Flags().DurationVar(&grace, "grace", 2*time.Second, "between the two, for requests of others on their way")
+	cmd.Flags().DurationVar(&clients, "clients", 30*time.Second, "before that, how long the clients of this gateway may take to finish and go")
 	return cmd
 }
 
@@ -142,7 +147,7 @@ func warnOfCutOff(ctx context.Context, w io.Writer, agent admin.Client) {
 		fmt.Fprintf(w, "warning: announced by no other node, and cut off once the links are removed: %s\n", brief(c.Prefixes, 6))
 	}
 	if len(c.Pods) > 0 {
-		fmt.Fprintf(w, "warning: pods of this node that will reach each other only: %s\n", brief(c.Pods, 6))
+		fmt.Fprintf(w, "warning: pods of this node that will reach nobody by it: %s\n", brief(c.Pods, 6))
 	}
 }
 
@@ -182,6 +187,40 @@ func drainTo(ctx context.Context, out io.Writer, agent admin.Client, level links
 		return exit(exitNo, fmt.Errorf("interrupted; the drain (%s) stays in force until dmsc undrain", level))
 	}
 	return err
+}
+
+// closeToClients has the gateway let its clients go, and waits until it has none
+// or for so long.
+func closeToClients(ctx context.Context, out io.Writer, agent admin.Client, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var st node.ClientsStatus
+	err := agent.Do(ctx, http.MethodPut, "/clients", url.Values{"closed": {"true"}}, &st)
+	told := ""
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for err == nil && !(st.Closed && st.Connections == 0) {
+		if now := fmt.Sprintf("clients: %d connections, %d requests under way", st.Connections, st.Requests); now != told {
+			told = now
+			fmt.Fprintln(out, now)
+		}
+		select {
+		case <-tick.C:
+			err = agent.Do(ctx, http.MethodGet, "/clients", nil, &st)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		fmt.Fprintf(out, "clients: %d connections are left after %v; they are cut when the Envoy is stopped\n", st.Connections, patience)
+		return nil
+	case errors.Is(err, context.Canceled):
+		return exit(exitNo, errors.New("interrupted; clients are not let in until dmsc undrain"))
+	case err != nil: // no Envoy, no clients
+		fmt.Fprintf(out, "clients: not known whether any are left: %v\n", err)
+	}
+	return nil
 }
 
 // setDrain orders a level with PUT, or asks how far it is with GET.

@@ -22,7 +22,7 @@ func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var asked atomic.Int64
+	var asked, clients atomic.Int64
 	level := "none"
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if patience < 0 {
@@ -31,6 +31,14 @@ func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 		}
 		if r.URL.Path == "/cut-off" {
 			admin.WriteJSON(w, node.CutOff{Prefixes: []string{"a/1", "b/1"}, Pods: []string{"pod-1"}})
+			return
+		}
+		if r.URL.Path == "/clients" {
+			if r.Method == http.MethodPut {
+				*orders = append(*orders, "closed="+r.URL.Query().Get("closed"))
+				clients.Store(2)
+			}
+			admin.WriteJSON(w, node.ClientsStatus{Closed: true, Connections: int(clients.Add(-1)), Requests: 1})
 			return
 		}
 		if r.Method == http.MethodPut {
@@ -69,10 +77,11 @@ func TestDrainWaitsUntilTheNeighboursHaveAcknowledged(t *testing.T) {
 	}
 	seen, orders = drain(t, 0, "dmsc drain --state-dir DIR --remove --grace 1ms")
 	want = "drained: a last resort for transit and for its prefixes, acknowledged by every neighbour\n" +
+		"clients: 1 connections, 1 requests under way\n" +
 		"waiting 1ms for requests on their way\nremoved: no link leads here any more; the node may be stopped\n" +
 		"! warning: announced by no other node, and cut off once the links are removed: a/1, b/1\n" +
-		"! warning: pods of this node that will reach each other only: pod-1\n"
-	if seen != want || fmt.Sprint(orders) != "[cost removed]" {
+		"! warning: pods of this node that will reach nobody by it: pod-1\n"
+	if seen != want || fmt.Sprint(orders) != "[cost closed=true removed]" {
 		t.Errorf("orders %v, seen\n%s", orders, seen)
 	}
 }
@@ -82,7 +91,7 @@ func TestDrainThatIsNotAcknowledgedInTimeExitsWith4(t *testing.T) {
 	seen, orders := drain(t, 1e6, "dmsc drain --state-dir DIR --remove --timeout 200ms")
 	want := "cost: waiting for sr-1, sr-2\n" +
 		"! warning: announced by no other node, and cut off once the links are removed: a/1, b/1\n" +
-		"! warning: pods of this node that will reach each other only: pod-1\n" +
+		"! warning: pods of this node that will reach nobody by it: pod-1\n" +
 		"! dmsc: the drain (cost) is in force but not acknowledged within 200ms by sr-1, sr-2; ask again with a longer --timeout, or dmsc undrain\nexit 4\n"
 	if seen != want || fmt.Sprint(orders) != "[cost]" {
 		t.Errorf("orders %v, seen\n%s", orders, seen)
@@ -99,7 +108,7 @@ func TestDrainOfARemovedNodeLeavesItRemoved(t *testing.T) {
 			t.Errorf("seen\n%s", seen)
 		}
 	}
-	if want := "[cost removed removed removed]"; fmt.Sprint(orders) != want {
+	if want := "[cost closed=true removed removed removed]"; fmt.Sprint(orders) != want {
 		t.Errorf("orders %v, want %s", orders, want)
 	}
 }

@@ -42,7 +42,8 @@ func StartEnvoy(ctx context.Context, g *Group, c EnvoyConfig) (*Envoy, error) {
 func LaunchEnvoy(g *Group, c EnvoyConfig) (*Envoy, error) {
 	p, err := g.Start(Command{
 		Name: c.Name, Path: c.Binary, Log: c.Log,
-		Args: append([]string{"-c", c.Bootstrap, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"}, c.Args...),
+		Args: append([]string{"-c", c.Bootstrap, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
+			"--drain-time-s", "30", "--drain-strategy", "immediate"}, c.Args...),
 	})
 	if err != nil {
 		return nil, err

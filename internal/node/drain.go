@@ -108,6 +108,7 @@ func (n *Node) control() http.Handler {
 		admin.WriteJSON(w, about(p))
 	}
 	n.controlXDS(mux)
+	n.controlClients(mux)
 	status := func(w http.ResponseWriter) { answer(w, func(p *picture) any { return p.drain() }) }
 	mux.HandleFunc("GET /cut-off", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, func(p *picture) any { return p.cutOff() })
@@ -120,19 +121,28 @@ func (n *Node) control() http.Handler {
 			return
 		}
 		shown := make(chan struct{})
-		if err := n.post(r.Context(), drainSet{level, shown}); err != nil {
-			http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
-			return
-		}
-		select {
-		case <-shown:
+		if n.carryOut(w, r, drainSet{level, shown}, shown) {
 			status(w)
-		case <-n.dead:
-			http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
-		case <-r.Context().Done():
 		}
 	})
 	return mux
+}
+
+// carryOut hands an order to the loop, and reports whether readers see it. If
+// not, it has answered.
+func (n *Node) carryOut(w http.ResponseWriter, r *http.Request, order event, shown <-chan struct{}) bool {
+	if err := n.post(r.Context(), order); err != nil {
+		http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
+		return false
+	}
+	select {
+	case <-shown:
+		return true
+	case <-n.dead:
+		http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
+	case <-r.Context().Done():
+	}
+	return false
 }
 
 func (n *Node) serveControl(ctx context.Context) error {
@@ -152,5 +162,6 @@ func (e drainSet) apply(n *Node, now time.Time) {
 		n.loop.drain, n.loop.dirty = e.level, true
 		n.instance.Step(now, linkstate.SetDrain{Level: e.level})
 	}
+	n.loop.closed = n.loop.closed && e.level != linkstate.DrainNone
 	n.loop.drainShown = append(n.loop.drainShown, e.shown)
 }

@@ -61,7 +61,8 @@ type loopState struct {
 
 	lostPin    *savedPin         // what the last agent had pinned its Envoy to
 	drain      linkstate.Drain   // what the operator asked for last
-	drainShown []chan<- struct{} // who waits to see it
+	closed     bool              // to clients, see clients.go
+	drainShown []chan<- struct{} // who waits to see either
 
 	plan       scsc.Plan
 	nextReport time.Time

@@ -64,6 +64,7 @@ func TestWhatChangesNoInputOfTheTranslationIsNotTranslated(t *testing.T) {
 		"retired":    func(p *publication) { p.retired = nil },
 		"neighbours": func(p *publication) { p.neighbours = full().neighbours; p.neighbours[0].Up = false },
 		"pods":       func(p *publication) { p.offer = &offer{} },
+		"clients":    func(p *publication) { p.closed = true },
 		"documents":  func(p *publication) { p.documents = &border.Set{} },
 	} {
 		c := *a

@@ -31,6 +31,9 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		d.handed = d.inForce
 		changed = true
 	}
+	if last := n.loop.publication; last != nil && last.closed != n.loop.clientsClosed() {
+		changed = true
+	}
 	if !n.loop.begunPublishing {
 		n.loop.publishAt = n.started.Add(publishLimit)
 		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
@@ -45,7 +48,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	}
 	pub := &publication{
 		at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups(), neighbours: neighbours(view), offer: n.loop.offered,
-		documents: n.loop.documents.inForce,
+		documents: n.loop.documents.inForce, closed: n.loop.clientsClosed(),
 	}
 	if last := n.loop.publication; last != nil && !n.loop.unpublished && last.sameInput(pub) {
 		return false // a record that no route depends on
@@ -55,6 +58,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
 		Outside: n.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
+		Closed: pub.closed,
 	}
 	n.program(pub)
 	return true
