@@ -101,8 +101,7 @@ func (f *forwarding) choose() bool {
 	}
 	moved := *f.probed
 	moved.Group, moved.Egress = entries[to].Group, entries[to].Egress
-	entries[at] = &moved
-	f.moved = rib.NewRIB(f.state.Node, entries...)
+	f.moved = f.state.RIB.With(&moved)
 	return true
 }
 

@@ -58,20 +58,37 @@ type route struct {
 // prefix, and their groups. It is for tests and tools that know no network.
 func NewRIB(node dmsc.NodeID, entries ...*Entry) *RIB {
 	r := &RIB{Node: node, facts: newFacts()}
-	groups := make(map[string]*Group)
-	for i, en := range entries {
-		f := &fact{prefix: en.Prefix, kind: en.Kind, protocol: en.Protocol, replaySafe: en.ReplaySafe, slot: int32(i)}
+	r.put(entries)
+	return r
+}
+
+// With returns a RIB that shares with r all but the given entries, which take
+// the place of those of the same prefix. It is for tests and tools, too.
+func (r *RIB) With(entries ...*Entry) *RIB {
+	c := &RIB{Node: r.Node, facts: r.facts.Copy(), routes: slices.Clone(r.routes)}
+	c.put(entries)
+	return c
+}
+
+func (r *RIB) put(entries []*Entry) {
+	slot := int32(len(r.routes) * chunkSize)
+	for _, en := range entries {
+		f := &fact{prefix: en.Prefix, kind: en.Kind, protocol: en.Protocol, replaySafe: en.ReplaySafe, slot: slot}
 		for _, p := range en.Instances {
 			f.instances = append(f.instances, instance{prefix: p})
 		}
 		r.facts.Set(f)
 		r.routes.set(f.slot, way{en.Distance, &route{en.Egress, en.Local, en.Group, en.NoBackup}}, nil)
-		if en.Group != nil {
-			groups[en.Group.Name] = en.Group
-		}
+		slot++
 	}
+	groups := make(map[string]*Group)
+	r.facts.Scan(func(f *fact) bool {
+		if g := r.routes.get(f.slot).group; g != nil {
+			groups[g.Name] = g
+		}
+		return true
+	})
 	r.Groups = slices.SortedFunc(maps.Values(groups), compareName)
-	return r
 }
 
 func newFacts() *btree.BTreeG[*fact] {

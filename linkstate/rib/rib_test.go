@@ -190,3 +190,39 @@ func TestRareAlternatesGoFirst(t *testing.T) {
 		}
 	}
 }
+
+// With gives another RIB and leaves the one it was given alone.
+func TestWithReplacesEntries(t *testing.T) {
+	group := func(id dmsc.NodeID) *rib.Group {
+		hops := []rib.NextHop{{LinkKey: linkstate.LinkKey{Remote: id, ID: "0"}, Weight: 1}}
+		return &rib.Group{Name: rib.GroupName(hops, nil), Primaries: hops}
+	}
+	entry := func(prefix string, g *rib.Group) *rib.Entry {
+		return &rib.Entry{Prefix: dmsc.MustParsePrefix(prefix), Group: g}
+	}
+	var entries []*rib.Entry
+	for i := range 1000 {
+		entries = append(entries, entry(fmt.Sprintf("a/%d", i), group("sr-1")))
+	}
+	base := rib.NewRIB("sg-1", entries...)
+	was := base.String()
+	other := base.With(entry("a/7", group("sr-2")), entry("b", group("sr-2")))
+	if base.String() != was || len(base.Groups) != 1 {
+		t.Error("the old RIB has changed")
+	}
+	if g := other.Lookup("a/7").Group.Name; g != "sr-2" || other.Len() != 1001 || len(other.Groups) != 2 {
+		t.Errorf("a/7 goes to %s, %d entries, %d groups", g, other.Len(), len(other.Groups))
+	}
+	entries[7] = entry("a/7", group("sr-2"))
+	if want := rib.NewRIB("sg-1", append(entries, entry("b", group("sr-2")))...); other.String() != want.String() || !rib.Diff(want, other).Empty() {
+		t.Error("it is not the RIB of all entries")
+	}
+	if d := rib.Diff(base, other); d.Len() != 2 || len(d.GroupsAdded) != 1 {
+		t.Errorf("the difference is %d entries", d.Len())
+	}
+	for was, is := range rib.Diff(base, other).All() {
+		if is == nil || (was == nil) != (is.Prefix.String() == "b") {
+			t.Errorf("%v has become %v", was, is)
+		}
+	}
+}
