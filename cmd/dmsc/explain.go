@@ -160,12 +160,14 @@ func (o *offline) kill(nodes []string) error {
 	return nil
 }
 
-func (o *offline) unknown(node string) error {
+func (o *offline) unknown(node string) error { return exit(exitUsage, unknownNode(o.Topology, node)) }
+
+func unknownNode(t *topology.Topology, node string) error {
 	var known []string
-	for _, n := range o.Nodes {
+	for _, n := range t.Nodes {
 		known = append(known, string(n.ID))
 	}
-	return exit(exitUsage, fmt.Errorf("node %q is not in topology %s%s", node, o.Name, didYouMean(node, known)))
+	return fmt.Errorf("node %q is not in topology %s%s", node, t.Name, didYouMean(node, known))
 }
 
 // host names who is at an address.

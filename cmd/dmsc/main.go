@@ -61,7 +61,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		demoCommand(), benchCommand(), nodeCommand(), spaCommand(), scscCommand(), announceCommand(),
 		statusCommand(), getCommand(), lsdbCommand(), drainCommand(), undrainCommand(), xdsCommand(),
-		spfCommand(), explainCommand(), simCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
+		spfCommand(), explainCommand(), whatifCommand(), simCommand(), genCommand(), translateCommand(), checkCommand(), bootstrapCommand(), healthcheckCommand(), toyCommand(),
 	)
 	return root
 }
