@@ -162,6 +162,7 @@ func fleet(t *testing.T) *strings.Replacer {
 		Type: "clusters", Resource: "dmsc/group/sr-2", Message: "no good", Version: "v43", SinceSec: 36, Times: 1, Others: 9998,
 		Origins: []node.OriginStatus{{Kind: "link", Name: "sr-2", Text: "link sr-2 (127.0.0.1:15921) [sr-2.node]"}, {Kind: "prefix", Name: "a/4", Text: "prefix a/4 of sg-4 [sg-4.prefix.17]"}},
 	}}
+	ill.about.Documents = &node.DocumentsStatus{Path: "documents", HostAliases: 2, Refused: "documents/a.yaml:4:16: DMSC303 HostAlias b at documents/b.yaml:4:16 claims x.example already"}
 	ill.about.PoliciesRefused = []node.PolicyStatus{{ID: "p-7.4/fast/sr-1/a/4", State: "refused", Reason: "refused by Envoy: virtual host dmsc/policy/a/4: no good"}}
 	ill.about.PolicyCounts = node.PolicyCounts{Live: 2, Refused: 1}
 	ill.about.Alarms = []node.AlarmStatus{{AgeSec: 3, Code: "flapping_link", Text: "link sr-2 failed three times"}}
