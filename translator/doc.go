@@ -26,9 +26,9 @@
 //	a/1   announced   domains a/1, a/1/, a/1/*     a/10 is another name
 //	a     function    domains a, a/                exact: a/99 is not in the pool
 //
-// There is one virtual host per (next-hop group, class), so the number of
-// routes follows the topology and not the number of names. The class of a name
-// says what may be repeated: once (default), safe (replay_safe) and tcp
+// There is one virtual host per (next-hop group, class) and some 500 names, so
+// that a name that moves costs two of them (names.go). The class of a name says
+// what may be repeated: once (default), safe (replay_safe) and tcp
 // (CONNECT, which only connect_matcher routes match).
 //
 //	listener      table         requests of
