@@ -122,7 +122,7 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.core.v3.HealthCheck":                      {"", "*"},
 	"envoy.config.endpoint.v3.ClusterLoadAssignment":        {"cluster_name endpoints policy", ""},
 	"envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": {"overprovisioning_factor", ""},
-	"envoy.config.endpoint.v3.LocalityLbEndpoints":          {"priority lb_endpoints", ""},
+	"envoy.config.endpoint.v3.LocalityLbEndpoints":          {"priority lb_endpoints", "locality load_balancing_weight"},
 	"envoy.config.endpoint.v3.LbEndpoint":                   {"endpoint health_status load_balancing_weight", "metadata"},
 	"envoy.config.endpoint.v3.Endpoint":                     {"address health_check_config", "hostname"},
 	"envoy.config.endpoint.v3.Endpoint.HealthCheckConfig":   {"disable_active_health_check", ""},

@@ -394,7 +394,8 @@ func writeYAML(t *testing.T, file string, m proto.Message) {
 
 // startEnvoy runs the resources until the test ends, and returns when Envoy
 // serves.
-func startEnvoy(t *testing.T, envoy string, s translator.State, r translator.Resources) {
+// The result reads from its admin listener.
+func startEnvoy(t *testing.T, envoy string, s translator.State, r translator.Resources) (read func(path string) []byte) {
 	dir, err := os.MkdirTemp("", "dmsc") // t.TempDir is too long for a Unix socket
 	if err != nil {
 		t.Fatal(err)
@@ -448,7 +449,18 @@ func startEnvoy(t *testing.T, envoy string, s translator.State, r translator.Res
 		if response, err := admin.Get("http://admin/ready"); err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
-				return
+				return func(path string) []byte {
+					response, err := admin.Get("http://admin" + path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer response.Body.Close()
+					body, err := io.ReadAll(response.Body)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return body
+				}
 			}
 		}
 	}
