@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,13 +22,13 @@ import (
 type explainFlags struct {
 	topology, node, listener        string
 	method, authority, path, output string
-	headers, dead                   []string
+	headers, dead, dumps            []string
 }
 
 func explainCommand() *cobra.Command {
 	f := new(explainFlags)
 	cmd := &cobra.Command{
-		Use:   "explain --topology FILE --node NODE [NAME]",
+		Use:   "explain --topology FILE | --config-dump FILE --node NODE [NAME]",
 		Short: "Say which way a request takes through the Envoys, and why",
 		Long: "Follow one request from a node's Envoy to the pod or the error: at each hop the listener, the virtual host and\n" +
 			"the domain that matched, the route, the cluster, its hosts with their health, and the entry of the RIB that all\n" +
@@ -35,6 +36,9 @@ func explainCommand() *cobra.Command {
 			"weighted clusters the heaviest is followed, the first of equal ones.\n\n" +
 			"NAME goes into dmsc-service-prefix; leave it out to explain a request by host (--authority) or by --header.\n" +
 			"--dead says which nodes do not answer while nobody has noticed yet, and shows what is tried instead.\n\n" +
+			"--config-dump, once for each node, takes what running Envoys have instead of what a topology would give them:\n\n" +
+			"  curl -s http://127.0.0.1:15902/config_dump?include_eds > sg-1.json\n" +
+			"  dmsc explain --config-dump sg-1.json --config-dump sr-1.json --node sg-1 b/4\n\n" +
 			"The exit code is 0 if the request is answered, 1 if it is refused.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +50,12 @@ func explainCommand() *cobra.Command {
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			o, err := offlineNetwork(cmd, f.topology)
+			var o *offline
+			if len(f.dumps) > 0 {
+				o, err = dumpedNetwork(f.dumps)
+			} else {
+				o, err = offlineNetwork(cmd, f.topology)
+			}
 			if err != nil {
 				return err
 			}
@@ -57,6 +66,9 @@ func explainCommand() *cobra.Command {
 			if err := write(cmd.OutOrStdout(), f.output, report, printExplanation); err != nil {
 				return err
 			}
+			if report.Answer.Unknown {
+				return exit(exitNo, fmt.Errorf("the request goes on to %s, of which there is no config_dump here", report.Answer.Pod))
+			}
 			if report.Answer.Status >= 400 {
 				return exit(exitNo, report.refusal(o, f.node, name))
 			}
@@ -65,6 +77,7 @@ func explainCommand() *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.topology, "topology", "f", "", "topology file, - for stdin (default: Figure 2)")
+	fl.StringArrayVar(&f.dumps, "config-dump", nil, "what an Envoy's admin listener says to /config_dump?include_eds (repeatable)")
 	fl.StringVar(&f.node, "node", "", "node whose Envoy gets the request")
 	fl.StringVar(&f.listener, "listener", "", "listener it comes to (default: dmsc/ingress, of an SR dmsc/fabric)")
 	fl.StringArrayVar(&f.headers, "header", nil, "header of the request, NAME=VALUE (repeatable)")
@@ -74,6 +87,7 @@ func explainCommand() *cobra.Command {
 	fl.StringSliceVar(&f.dead, "dead", nil, "nodes that take no connections, unnoticed (repeatable)")
 	fl.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 	_ = cmd.MarkFlagRequired("node")
+	cmd.MarkFlagsMutuallyExclusive("topology", "config-dump")
 	return cmd
 }
 
@@ -144,6 +158,38 @@ func simulated(t *topology.Topology, change func(*translator.State)) (*offline, 
 	var err error
 	o.Network, err = envoysim.NewNetwork(envoys)
 	return o, err
+}
+
+// dumpedNetwork is one of Envoys that run. Why they have what they have is not
+// known.
+func dumpedNetwork(files []string) (*offline, error) {
+	o := &offline{Topology: &topology.Topology{Name: "of config dumps"}, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
+	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, exit(exitUsage, err)
+		}
+		id, r, err := envoysim.FromConfigDump(text)
+		if err == nil && envoys[id] != nil {
+			err = fmt.Errorf("node %s has been read before", id)
+		}
+		if err == nil {
+			envoys[id], err = envoysim.New(r)
+		}
+		if err != nil {
+			return nil, exit(exitUsage, fmt.Errorf("%s: %w", file, err))
+		}
+		n := topology.Node{ID: id, Role: dmsc.RoleSR}
+		if slices.Contains(envoys[id].Listeners(), "dmsc/ingress") {
+			n.Role = dmsc.RoleSG
+		}
+		o.Nodes = append(o.Nodes, n)
+		o.ribs[id] = rib.NewRIB(id)
+	}
+	var err error
+	o.Network, err = envoysim.NewNetwork(envoys)
+	return o, exit(exitUsage, err)
 }
 
 // kill makes the hosts that are listeners of these nodes refuse connections.
@@ -238,7 +284,8 @@ func explain(o *offline, f *explainFlags, r envoysim.Request) (*explanation, err
 	e := &explanation{Node: n.ID, Listener: listener, Method: r.Method, Authority: r.Authority, Path: r.Path, Headers: headerLines(r.Headers), Hops: []hop{}, Ways: []string{}}
 	e.add(o, step, r)
 	e.Answer = answered{Status: step.Reply.Status, Error: step.Reply.Error(), Pod: step.Pod, PodName: o.pods[step.Pod]}
-	if step.Pod != "" {
+	if last := e.Hops[len(e.Hops)-1]; step.Pod != "" {
+		e.Answer.Unknown = last.toNode()
 		e.Answer.Headers = headerLines(step.Request.Headers)
 	}
 	if err := e.addWays(o, r); err != nil {

@@ -98,8 +98,17 @@ type answered struct {
 	Error   string `json:"error,omitempty"`
 	Pod     string `json:"pod,omitempty"` // address
 	PodName string `json:"pod_name,omitempty"`
+	// Unknown: the address is no pod's but that of a node that is not here.
+	Unknown bool `json:"unknown,omitempty"`
 	// Headers of ours that the pod is sent.
 	Headers []string `json:"headers,omitempty"`
+}
+
+// toNode reports whether the hosts of a hop are other nodes.
+func (h *hop) toNode() bool {
+	return slices.ContainsFunc(h.Shares, func(s shareOut) bool {
+		return s.Chosen && (strings.HasPrefix(s.Cluster, "dmsc/group/") || strings.HasPrefix(s.Cluster, "dmsc/neighbour/") || strings.HasPrefix(s.Cluster, "dmsc/probe/"))
+	})
 }
 
 func headerLines(headers envoysim.Headers) []string {
@@ -240,6 +249,11 @@ func printExplanation(w io.Writer, e *explanation) error {
 	}
 	b.WriteString("\nanswer ")
 	switch a := e.Answer; {
+	case a.Unknown:
+		fmt.Fprintf(&b, "of %s, a node that is not among these; it gets\n", a.Pod)
+		for _, h := range a.Headers {
+			fmt.Fprintf(&b, "  %s\n", h)
+		}
 	case a.Pod != "":
 		fmt.Fprintf(&b, "%d of %s, which gets\n", a.Status, strings.TrimSpace(a.PodName+" "+a.Pod))
 		for _, h := range a.Headers {
