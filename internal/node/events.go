@@ -209,7 +209,10 @@ type trafficCounted struct {
 func (e trafficCounted) apply(n *Node, now time.Time) { n.loop.rates = e.rates }
 
 // envoySaid: the state of Envoy's xDS streams changed.
-type envoySaid struct{ xds.Event }
+type envoySaid struct {
+	xds.Event
+	refusals []traced // Nacked
+}
 
 func (e envoySaid) apply(n *Node, now time.Time) {
 	if e.Node != string(n.cfg.Node) {
@@ -237,10 +240,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		kick(n.kickSelf)
 	case xds.Nacked:
 		n.metrics.nack(e.Nack.Type.String())
-		for _, r := range n.noteRefusal(e.Nack) {
-			n.log.Error("envoy refused a resource and keeps the last good one; see dmsc status", "type_url", r.Type, "resource", r.Resource,
-				"version", r.Version, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
-		}
+		n.noteRefusals(e.refusals)
 	}
 }
 

@@ -50,6 +50,8 @@ type Node struct {
 	rows     *lsdbTable
 	metrics  *metrics
 	timeline timeline
+	// handed is what was last given to n.envoy, for trace.
+	handed atomic.Pointer[publication]
 	// pinnedFor is why Envoy is pinned to an earlier configuration, nil if it is not.
 	pinnedFor atomic.Pointer[savedPin]
 

@@ -34,9 +34,9 @@ func TestNewNamesEverythingThatEnvoyOrNeighboursWouldRefuse(t *testing.T) {
 // The xDS listener is open to any Envoy that is given its address.
 func TestAnotherNodesEnvoySaysNothingAboutOurs(t *testing.T) {
 	n := &Node{cfg: &config.Node{Node: "sg-1"}, log: slog.New(slog.DiscardHandler), kickSelf: make(chan struct{}, 1)}
-	envoySaid{xds.Event{Kind: xds.Acked, Node: "sg-1", Version: "v1"}}.apply(n, t0)
-	envoySaid{xds.Event{Kind: xds.Disconnected, Node: "sg-2"}}.apply(n, t0)
+	envoySaid{Event: xds.Event{Kind: xds.Acked, Node: "sg-1", Version: "v1"}}.apply(n, t0)
+	envoySaid{Event: xds.Event{Kind: xds.Disconnected, Node: "sg-2"}}.apply(n, t0)
 	want(t, n.loop.acked, "v1")
-	envoySaid{xds.Event{Kind: xds.Disconnected, Node: "sg-1"}}.apply(n, t0)
+	envoySaid{Event: xds.Event{Kind: xds.Disconnected, Node: "sg-1"}}.apply(n, t0)
 	want(t, n.loop.acked, "")
 }

@@ -93,6 +93,7 @@ func (n *Node) program(pub *publication) {
 	set, err := n.translator.Translate(pub.state)
 	translated := time.Now()
 	if err == nil {
+		n.handed.Store(pub)
 		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
 	}
 	if run := n.loop.run; run != nil {

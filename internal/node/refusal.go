@@ -43,57 +43,76 @@ type OriginStatus struct {
 
 const (
 	// maxRefusals bounds what is remembered of them, maxWords each message.
-	maxRefusals = 32
+	maxRefusals = 16
 	maxWords    = 1024
 )
 
-// noteRefusal remembers what Envoy refused, and where it comes from.
-func (n *Node) noteRefusal(nack *xds.Nack) []RefusalStatus {
-	var noted []RefusalStatus
-	all := slices.Clone(n.loop.refusals)
+// traced is a refusal with what it comes of.
+type traced struct {
+	RefusalStatus
+	origins []translator.Origin
+}
+
+// trace finds out where what Envoy refused comes from. It runs on the goroutine
+// of Envoy's stream: of 100,000 prefixes that takes a while.
+func (n *Node) trace(nack *xds.Nack) (out []traced) {
+	if nack == nil {
+		return nil
+	}
+	p, pub := n.picture.Load(), n.handed.Load()
+	if p == nil {
+		p = &picture{view: &linkstate.View{}}
+	}
 	for _, name := range nack.Resources[:min(len(nack.Resources), maxRefusals)] {
 		r := RefusalStatus{
 			Type: nack.Type.String(), Resource: name, Message: shortened(strings.TrimSpace(nack.Message), maxWords), Version: nack.Version,
-			Running: nack.Running[name] != "", Since: nack.When.UTC(), Times: 1,
+			Running: nack.Running[name] != "", Since: nack.When.UTC(), Times: 1, Origins: []OriginStatus{},
 		}
 		var origins []translator.Origin
-		origins, r.Others = n.origins(nack.Type, name, nack.Message)
-		r.Origins = n.originStatuses(origins)
-		i := slices.IndexFunc(all, func(o RefusalStatus) bool { return o.Type == r.Type && o.Resource == name })
+		if pub != nil {
+			origins, r.Others = origin(pub, p.running, nack.Type, name, nack.Message)
+			r.Origins = originStatuses(origins, p.view.Records, pub.rib)
+		}
+		out = append(out, traced{r, origins})
+	}
+	return out
+}
+
+// noteRefusals remembers what Envoy refused.
+func (n *Node) noteRefusals(refusals []traced) {
+	all := slices.Clone(n.loop.refusals)
+	for _, r := range refusals {
+		i := slices.IndexFunc(all, func(o RefusalStatus) bool { return o.Type == r.Type && o.Resource == r.Resource })
 		if i >= 0 {
 			if all[i].Message == r.Message {
 				r.Since, r.Times = all[i].Since, all[i].Times+1
 			}
 			all = slices.Delete(all, i, i+1)
 		}
-		all, noted = append(all, r), append(noted, r)
-		n.suspend(origins, r.Message)
+		all = append(all, r.RefusalStatus)
+		n.log.Error("envoy refused a resource and keeps the last good one; see dmsc status", "type_url", r.Type, "resource", r.Resource,
+			"version", r.Version, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
+		n.suspend(r.origins, r.Message)
 	}
 	n.loop.refusals = all[max(0, len(all)-maxRefusals):]
-	return noted
 }
 
-// origins asks the translator. A table of which Envoy's words name no part is
-// refused for what is new in it.
-func (n *Node) origins(t xds.Type, name, words string) (origins []translator.Origin, others int) {
-	pub := n.loop.publication
-	if pub == nil {
-		return nil, 0
-	}
+// origin asks the translator. A table of which Envoy's words name no part is
+// refused for what is new in it, against what Envoy runs, nil for nothing.
+func origin(pub, running *publication, t xds.Type, name, words string) (origins []translator.Origin, others int) {
 	origins, others = pub.state.Origins(t.String(), name, words)
 	if len(origins) > 0 || t != xds.Routes {
 		return origins, others
 	}
-	last := publication{}
-	if n.loop.running != nil {
-		last = *n.loop.running
+	if running == nil {
+		running = &publication{}
 	}
 	for _, s := range pub.steering {
-		if !slices.ContainsFunc(last.steering, func(o translator.Steering) bool { return o.PolicyID == s.PolicyID }) {
+		if !slices.ContainsFunc(running.steering, func(o translator.Steering) bool { return o.PolicyID == s.PolicyID }) {
 			origins = append(origins, translator.Origin{Kind: translator.OriginPolicy, Name: s.PolicyID, Prefix: s.Prefix})
 		}
 	}
-	count, names := moved(last.rib, pub.rib)
+	count, names := moved(running.rib, pub.rib)
 	for _, name := range names {
 		if p, err := dmsc.ParsePrefix(name); err == nil {
 			o := translator.Origin{Kind: translator.OriginPrefix, Name: name, Prefix: p}
@@ -111,11 +130,11 @@ func (n *Node) origins(t xds.Type, name, words string) (origins []translator.Ori
 }
 
 // originStatuses adds the records that say so.
-func (n *Node) originStatuses(origins []translator.Origin) []OriginStatus {
+func originStatuses(origins []translator.Origin, records linkstate.Records, r *rib.RIB) []OriginStatus {
 	out := []OriginStatus{}
 	for _, o := range origins {
 		st := OriginStatus{Kind: string(o.Kind), Name: o.Name, Text: o.String(), Records: []string{}}
-		for _, key := range recordsOf(n.instance.View().Records, n.rib, o) {
+		for _, key := range recordsOf(records, r, o) {
 			st.Records = append(st.Records, key.String())
 		}
 		if len(st.Records) > 0 {

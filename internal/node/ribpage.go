@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"iter"
 	"net/url"
 	"reflect"
@@ -222,19 +223,12 @@ func moved(from, to *rib.RIB) (count int, names []string) {
 	if from == to {
 		return 0, names
 	}
-	note := func(p dmsc.ServicePrefix) {
+	for was, is := range rib.Diff(from, to).All() {
+		if sameEntry(was, is) {
+			continue // at another distance
+		}
 		if count++; len(names) < maxNames {
-			names = append(names, p.String())
-		}
-	}
-	for e := range entries(to) {
-		if !sameEntry(entry(from, e.Prefix), e) {
-			note(e.Prefix)
-		}
-	}
-	for e := range entries(from) {
-		if entry(to, e.Prefix) == nil {
-			note(e.Prefix)
+			names = append(names, cmp.Or(is, was).Prefix.String())
 		}
 	}
 	return count, names

@@ -32,7 +32,7 @@ func (n *Node) wire() {
 	}
 	n.peers.SetLinks(links)
 
-	ads := xds.Config{Log: n.base, KeepInherited: retirement, OnEvent: func(ev xds.Event) { n.deliver(envoySaid{ev}) }}
+	ads := xds.Config{Log: n.base, KeepInherited: retirement, OnEvent: func(ev xds.Event) { n.deliver(envoySaid{ev, n.trace(ev.Nack)}) }}
 	if n.recording != nil {
 		ads.Record = xds.RecordTo(n.recording)
 	}
