@@ -51,6 +51,7 @@ type loopState struct {
 	touched  []linkstate.Key  // and the records they are in
 	since    time.Time        // of the first of them
 	turns    int              // that brought them
+	heard    time.Time        // when the last one came
 	computed *linkstate.View  // what the RIB follows from
 	run      *computation     // of this turn, nil for none
 	spfLog   []*computation   // oldest first; readers hold it, so it is replaced and not changed
@@ -174,6 +175,7 @@ func (n *Node) collect(rd linkstate.Ready, now time.Time) {
 	l := &n.loop
 	l.touched = append(l.touched, rd.Records...)
 	if rd.Changed != 0 {
+		l.heard = now
 		if l.pending == 0 {
 			l.since, l.turns = now, 0
 		}

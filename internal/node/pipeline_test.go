@@ -94,3 +94,41 @@ func TestNoRoutesAreComputedFromAPartOfTheDatabase(t *testing.T) {
 		t.Errorf("not computed when the neighbour is given up: a change of %v", change)
 	}
 }
+
+// The whole control plane was killed and starts at once: an Envoy goes on by the
+// FIB of our last life until what we have heard names nobody we have not heard,
+// and nothing more comes. One that is as new as we are does not wait.
+func TestAnEnvoyThatForwardsKeepsItsFIBUntilTheNetworkHasTold(t *testing.T) {
+	node := func(id, neighbour dmsc.NodeID) *linkstate.LSA {
+		return &linkstate.LSA{
+			Key:     linkstate.Key{Origin: id, Type: linkstate.TypeNode},
+			Content: &linkstate.NodeLSA{Links: []linkstate.Link{{Remote: neighbour, ID: "0", Metric: 10}}},
+		}
+	}
+	part := linkstate.NewRecords(node("sg-1", "sr-2"))
+	whole := linkstate.NewRecords(node("sg-1", "sr-2"), node("sr-2", "sg-1"))
+	heard := t0.Add(time.Second)
+	for _, c := range []struct {
+		name            string
+		synced, forward bool
+		records         linkstate.Records
+		after           time.Duration // of the start
+	}{
+		{"not synchronized", false, true, whole, publishLimit},
+		{"Envoy is new", true, false, part, time.Second},
+		{"a neighbour has not told", true, true, part, publishLimit},
+		{"all have told", true, true, whole, time.Second + lull},
+	} {
+		n := &Node{started: t0}
+		n.loop.dataPlane, n.loop.dataPlaneKnown, n.loop.heard = c.forward, true, heard
+		got := n.complete(&linkstate.View{Synced: c.synced, Records: c.records}, heard)
+		if want := t0.Add(c.after); !got.Equal(want) {
+			t.Errorf("%s: to be published %v after the start, not %v", c.name, got.Sub(t0), c.after)
+		}
+	}
+	n := &Node{started: t0}
+	n.loop.dataPlane, n.loop.dataPlaneKnown, n.loop.heard = true, true, t0.Add(publishLimit-1)
+	if at := n.complete(&linkstate.View{Synced: true, Records: whole}, t0.Add(publishLimit)); at.After(t0.Add(publishLimit)) {
+		t.Errorf("records that keep coming delay it by %v", at.Sub(t0))
+	}
+}

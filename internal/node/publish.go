@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
@@ -35,8 +36,8 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		changed = true
 	}
 	if !n.loop.begunPublishing {
-		n.loop.publishAt = n.started.Add(publishLimit)
-		if !(view.Synced && n.loop.dataPlaneKnown && addressed(view)) && now.Before(n.loop.publishAt) {
+		if at := n.complete(view, now); now.Before(at) {
+			n.loop.publishAt = at
 			return false
 		}
 		n.loop.publishAt = time.Time{}
@@ -61,6 +62,50 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Closed: pub.closed,
 	}
 	n.program(pub)
+	return true
+}
+
+// lull is how long an LSDB in which nothing is missing has not changed when it is
+// taken for complete.
+const lull = 200 * time.Millisecond
+
+// complete is when what we know may replace what Envoy runs, as far as can be
+// told now. An Envoy that forwards by the FIB of our last life may know more than
+// we do although our neighbours have told us all: when the whole control plane
+// starts at once, they know no more themselves.
+func (n *Node) complete(view *linkstate.View, now time.Time) time.Time {
+	limit := n.started.Add(publishLimit)
+	switch {
+	case !view.Synced || !n.loop.dataPlaneKnown || !addressed(view):
+		return limit
+	case !n.loop.dataPlane: // Envoy is as new as we are
+		return now
+	case !closed(view.Records):
+		return limit
+	}
+	if at := n.loop.heard.Add(lull); at.Before(limit) {
+		return at
+	}
+	return limit
+}
+
+// closed reports whether every node that a node has a link to has told of its own
+// links.
+func closed(records linkstate.Records) bool {
+	told, linked := map[dmsc.NodeID]bool{}, map[dmsc.NodeID]bool{}
+	for r := range records.All() {
+		if l, ok := r.Content.(*linkstate.NodeLSA); ok {
+			told[r.Origin] = true
+			for _, link := range l.Links {
+				linked[link.Remote] = true
+			}
+		}
+	}
+	for id := range linked {
+		if !told[id] {
+			return false
+		}
+	}
 	return true
 }
 
