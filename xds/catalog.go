@@ -86,6 +86,14 @@ func newCatalog(t Type, byName map[string]*resource, onDemand map[string]bool, l
 	return c
 }
 
+// contents is the version, "" for none.
+func (c *catalog) contents() string {
+	if c == nil {
+		return ""
+	}
+	return c.version
+}
+
 func (c *catalog) all() map[string]*resource {
 	if c == nil {
 		return nil

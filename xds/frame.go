@@ -107,7 +107,7 @@ const (
 // fields of this one response come last.
 func (f *frame) encoded() mem.BufferSlice {
 	out := make(mem.BufferSlice, 0, 2*len(f.items)+1)
-	tail := make([]byte, 0, 160)
+	tail := make([]byte, 0, 112)
 	for _, it := range f.items {
 		switch {
 		case it.resource == nil:

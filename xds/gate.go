@@ -255,13 +255,15 @@ func (s *subscription) mark(resp *response) {
 func (st *stream) warm(endpoints string, waits bool) {
 	switch {
 	case !waits:
-		if delete(st.warming, endpoints); len(st.warming) == 0 {
-			st.warming = nil // a map does not shrink
+		if delete(st.warming, endpoints); len(st.warming) == 0 && st.warmest > smallMap {
+			st.warming, st.warmest = nil, 0
 		}
 	case st.warming == nil:
-		st.warming = map[string]struct{}{endpoints: {}}
+		st.warming = map[string]struct{}{}
+		fallthrough
 	default:
 		st.warming[endpoints] = struct{}{}
+		st.warmest = max(st.warmest, len(st.warming))
 	}
 }
 

@@ -79,6 +79,10 @@ func (s *subscription) everything() iter.Seq2[string, *resource] {
 	}
 }
 
+// smallMap is how many entries a map may have had that is kept for the next
+// time: maps do not shrink.
+const smallMap = 8
+
 // rebase makes the wanted catalog the base. It rests on touch: of the names
 // that are subscribed, the ones without an item are held as they are wanted.
 // Nothing is done while the items are more than the exceptions, so that the
@@ -89,11 +93,12 @@ func (st *stream) rebase(t Type) {
 	if !sub.asked || len(sub.todo) > len(sub.except) || sub.base == next && len(sub.except) == 0 {
 		return
 	}
-	kept := map[string]*resource{}
+	var kept map[string]*resource
 	keep := func(name string) {
-		if _, done := kept[name]; !done {
-			kept[name] = sub.held(name)
+		if kept == nil {
+			kept = map[string]*resource{}
 		}
+		kept[name] = sub.held(name)
 	}
 	for name := range sub.todo {
 		keep(name)
@@ -106,7 +111,11 @@ func (st *stream) rebase(t Type) {
 			keep(name)
 		}
 	}
-	sub.base, sub.except = next, nil
+	sub.base = next
+	if len(sub.except) > smallMap {
+		sub.except = nil
+	}
+	clear(sub.except)
 	for name, r := range kept {
 		sub.hold(name, r)
 	}

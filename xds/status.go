@@ -96,8 +96,21 @@ type report struct {
 	since    time.Time
 	acked    string
 	phase    Phase
-	types    [numTypes]TypeStatus
+	types    [numTypes]progress
+	rejected *[numTypes][]string // nil: nothing is parked
 	lastNack *Nack
+}
+
+// progress is the last catalog of which everything due was sent, and accepted.
+type progress struct{ sent, acked *catalog }
+
+func (r *report) typeStatus(t Type) TypeStatus {
+	of := r.types[t]
+	s := TypeStatus{Wanted: r.want.typed(t).contents(), Sent: of.sent.contents(), Acked: of.acked.contents()}
+	if r.rejected != nil {
+		s.Rejected = r.rejected[t]
+	}
+	return s
 }
 
 // phases is the order of their reach.
@@ -115,6 +128,8 @@ func (n *node) report() *report {
 		return rep
 	}
 	sum := *rep
+	sum.rejected = nil
+	var rejected [numTypes][]string
 	for t, all := range sum.want.types {
 		of := &report{phase: PhaseClusters} // nobody asks for this type
 		for _, st := range slices.Backward(n.streams) {
@@ -127,6 +142,9 @@ func (n *node) report() *report {
 			continue
 		}
 		sum.types[t] = of.types[t]
+		if of.rejected != nil {
+			rejected[t], sum.rejected = of.rejected[t], &rejected
+		}
 		if slices.Index(phases, of.phase) < slices.Index(phases, sum.phase) {
 			sum.phase = of.phase
 		}
@@ -158,7 +176,10 @@ func (n *node) status() Status {
 	st := Status{Streams: len(n.streams), Connected: len(n.streams) > 0, Phase: PhaseUnpublished}
 	rep := n.report()
 	if rep != nil {
-		st.Since, st.Acked, st.Phase, st.Types, st.LastNack = rep.since, rep.acked, rep.phase, rep.types, rep.lastNack
+		st.Since, st.Acked, st.Phase, st.LastNack = rep.since, rep.acked, rep.phase, rep.lastNack
+		for t := range numTypes {
+			st.Types[t] = rep.typeStatus(t)
+		}
 	}
 	st.Pinned = n.pinned()
 	if n.want != nil {

@@ -29,6 +29,7 @@ type stream struct {
 	generation uint64
 	subs       [numTypes]subscription
 	warming    map[string]struct{}  // endpoints whose cluster was sent since they were accepted
+	warmest    int                  // len(warming) at its largest
 	retained   map[string]*resource // see retain
 	nonces     uint64
 	timer      *time.Timer
@@ -41,7 +42,7 @@ type stream struct {
 	inherited  [numTypes]map[string]*resource
 	disowned   bool   // nothing is inherited any more
 	live       string // version of the last set that was live as a whole
-	types      [numTypes]TypeStatus
+	types      [numTypes]progress
 	lastNack   *Nack
 }
 
@@ -268,10 +269,16 @@ func (st *stream) clock(waiting bool) {
 // become live.
 func (st *stream) takeStock(g *gates) {
 	phase := PhaseUnpublished
+	var rejected *[numTypes][]string
 	if st.want != nil {
 		phase = st.phase(g)
 		for t := range numTypes {
-			st.types[t] = st.typeStatus(t)
+			if names := st.progress(t); names != nil {
+				if rejected == nil {
+					rejected = new([numTypes][]string)
+				}
+				rejected[t] = names
+			}
 			st.rebase(t)
 		}
 	}
@@ -280,7 +287,7 @@ func (st *stream) takeStock(g *gates) {
 		st.live = st.want.version
 	}
 	st.report.Store(&report{
-		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, lastNack: st.lastNack,
+		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, rejected: rejected, lastNack: st.lastNack,
 	})
 	if news && (st.serves == allTypes || st.node.live(st.want)) {
 		st.log.Debug("envoy runs the published set", "version", st.live)
@@ -315,9 +322,10 @@ func (st *stream) phase(g *gates) Phase {
 	return PhaseLive
 }
 
-func (st *stream) typeStatus(t Type) TypeStatus {
-	sub, ts := &st.subs[t], st.types[t]
-	ts.Wanted, ts.Rejected = st.want.types[t].version, nil
+// progress brings what was sent and accepted of a type up to date, and returns
+// what is parked, sorted.
+func (st *stream) progress(t Type) (rejected []string) {
+	sub := &st.subs[t]
 	sent, acked := sub.asked, sub.asked
 	for name, it := range sub.todo {
 		target := st.target(t, name)
@@ -329,17 +337,17 @@ func (st *stream) typeStatus(t Type) TypeStatus {
 			sent = false
 		}
 		if it.parked(target) {
-			ts.Rejected = append(ts.Rejected, name)
+			rejected = append(rejected, name)
 		}
 	}
-	slices.Sort(ts.Rejected)
+	slices.Sort(rejected)
 	if sent {
-		ts.Sent = ts.Wanted
+		st.types[t].sent = st.want.types[t]
 	}
 	if acked {
-		ts.Acked = ts.Wanted
+		st.types[t].acked = st.want.types[t]
 	}
-	return ts
+	return rejected
 }
 
 func (st *stream) emit(e Event) {

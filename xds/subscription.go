@@ -142,7 +142,7 @@ func (s *subscription) file(name string) *item {
 
 func (s *subscription) strike(name string) {
 	delete(s.todo, name)
-	if len(s.todo) == 0 && s.most > 8 { // a map does not shrink
+	if len(s.todo) == 0 && s.most > smallMap {
 		s.todo, s.most = nil, 0
 	}
 }
