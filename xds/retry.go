@@ -73,6 +73,15 @@ func (st *stream) disown() {
 	}
 }
 
+// when is the channel of a timer that runs, and else one that a select need not
+// look at.
+func when(runs bool, t *time.Timer) <-chan time.Time {
+	if !runs {
+		return nil
+	}
+	return t.C
+}
+
 // stopped is a timer that does not run.
 func stopped() *time.Timer {
 	t := time.NewTimer(time.Hour)

@@ -40,6 +40,7 @@ type stream struct {
 	sendTimer  *time.Timer
 	strange    bool // it has asked for a type that is not served
 	inherited  [numTypes]map[string]*resource
+	leaving    bool   // the time to leave it runs
 	disowned   bool   // nothing is inherited any more
 	live       string // version of the last set that was live as a whole
 	types      [numTypes]progress
@@ -105,12 +106,13 @@ func (st *stream) run(ctx context.Context) error {
 				r = next
 			case <-st.wake:
 				st.sync()
-			case <-st.timer.C:
+			case <-when(st.ticking, st.timer):
 				st.ticking = false
 				forced = true
-			case <-st.retryTimer.C:
+			case <-when(st.retrying, st.retryTimer):
 				st.retryNow()
-			case <-inherited.C:
+			case <-when(st.leaving, inherited):
+				st.leaving = false
 				st.disown()
 			}
 		}
@@ -126,6 +128,7 @@ func (st *stream) run(ctx context.Context) error {
 		}
 		if waited && st.want != nil { // from now on the client leaves what it came with
 			inherited.Reset(st.srv.cfg.KeepInherited)
+			st.leaving = true
 		}
 		g, err := st.flush(forced)
 		if err != nil {
