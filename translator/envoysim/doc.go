@@ -12,6 +12,8 @@
 // know is refused by New instead of being passed over (understood.go), so a new
 // feature of the translator has to be taught here or listed as irrelevant.
 //
+// The resources may also be those that a running Envoy tells of (FromConfigDump).
+//
 // A Network joins the nodes by their listeners' addresses and follows a request
 // through them, with retries, alternates and demotions, to a pod or an error:
 //
