@@ -66,7 +66,7 @@ func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnect
 	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{MatchUpstream: true}
 	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
 	m.LocalReplyConfig = b.borderReplies()
-	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
+	m.HttpFilters = b.filters()
 
 	m.AccessLog = b.accessLogs(listener)
 

@@ -40,7 +40,7 @@
 //	dmsc/probe    dmsc/probe    the agent: GET /<neighbour>[/<link>]
 //
 // What Envoy writes about requests is accesslog.go, what it counts stats.go, what
-// it gives up when memory is short overload.go.
+// it gives up when memory is short overload.go, what it fetches late ondemand.go.
 //
 // A request walks: trust border (border.go, header.go, outside.go) → virtual host
 // (ingress.go; without a prefix alias.go, external.go) → group

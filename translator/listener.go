@@ -20,8 +20,8 @@ const fetchTimeout = 2 * time.Second
 
 // listenerInput is what listeners follow from, beside node and addresses.
 type listenerInput struct {
-	strict  bool
-	closed  bool
+	strict, closed, onDemand bool
+
 	log     AccessLog
 	outside OutsideListener
 }
@@ -106,7 +106,7 @@ func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
 	}
 	m.EarlyHeaderMutationExtensions = earlyMutation(keyMutations())
 	m.LocalReplyConfig = b.localReplies()
-	m.HttpFilters = []*hcmv3.HttpFilter{b.hopFilter(), routerFilter()}
+	m.HttpFilters = b.filters()
 	grown(m)
 	return m
 }

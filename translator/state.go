@@ -36,6 +36,9 @@ type State struct {
 	// Closed lets no more clients in: the node is being taken out of service. Envoy
 	// ends the connections it has as soon as nothing is under way on them.
 	Closed bool
+	// OnDemand has Envoy fetch the cluster of a next-hop group at its first
+	// request: for nodes of which most groups are never used.
+	OnDemand bool
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

@@ -29,6 +29,8 @@ type Resources struct {
 	// digits. Nothing else is in it, so that a change of health, or a cluster that
 	// goes when its retirement is over, resends no route table.
 	Generation string
+	// OnDemand are clusters that Envoy is not given before it asks for them, sorted.
+	OnDemand []string
 }
 
 // Translate turns the state of a node into its Envoy resources. Equal states
@@ -77,7 +79,7 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	b.names.follow(s.RIB, b.steering)
 	b.check()
 	r := Resources{
-		Listeners: once(b, "listeners", listenerInput{b.Strict, b.Closed, b.AccessLog, b.Outside}, b.listeners),
+		Listeners: once(b, "listeners", listenerInput{b.Strict, b.Closed, b.OnDemand, b.AccessLog, b.Outside}, b.listeners),
 		Clusters:  make(map[string]*clusterv3.Cluster),
 		Endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
 	}
@@ -86,6 +88,14 @@ func (t *Translator) Translate(s State) (Resources, error) {
 		if m.endpoints != nil {
 			r.Endpoints[m.cluster.Name] = m.endpoints
 		}
+	}
+	if b.OnDemand {
+		for _, groups := range [][]*rib.Group{b.RIB.Groups, b.Retired} {
+			for _, g := range groups {
+				r.OnDemand = append(r.OnDemand, GroupCluster(g))
+			}
+		}
+		slices.Sort(r.OnDemand)
 	}
 	routes := b.routes()
 	if err := errors.Join(b.faults...); err != nil {

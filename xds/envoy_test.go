@@ -214,12 +214,18 @@ type admin struct{ client *http.Client }
 
 func startEnvoy(t *testing.T, dir, api string) admin {
 	t.Helper()
+	return launchEnvoy(t, dir, fmt.Appendf(nil, bootstrap, dir, api))
+}
+
+// launchEnvoy starts one whose admin listener is dir/admin.sock.
+func launchEnvoy(t *testing.T, dir string, boot []byte) admin {
+	t.Helper()
 	envoy, err := envoybin.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, bootstrap, dir, api), 0o600); err != nil {
+	if err := os.WriteFile(config, boot, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(envoy.Path, "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "warn")

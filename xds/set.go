@@ -40,6 +40,7 @@ func SetOf(r translator.Resources) Set {
 		Endpoints: slices.Collect(maps.Values(r.Endpoints)),
 		Routes:    slices.Collect(maps.Values(r.Routes)),
 		Listeners: slices.Collect(maps.Values(r.Listeners)),
+		OnDemand:  r.OnDemand,
 	}
 }
 

@@ -55,6 +55,8 @@ type Envoy struct {
 	// Strict has Ingress refuse header names with an underscore and paths with
 	// an escaped slash.
 	Strict bool
+	// OnDemand has Envoy fetch the cluster of a next-hop group at its first request.
+	OnDemand bool
 	// MaxHeap is what Envoy may use before it turns clients away, in bytes; it
 	// is part of the bootstrap.
 	MaxHeap   uint64
@@ -121,6 +123,7 @@ type nodeKeys struct {
 		Admin   string `yaml:"admin"`
 
 		Strict     bool          `yaml:"strict"`
+		OnDemand   bool          `yaml:"clusters_on_demand"`
 		MaxHeapMiB uint64        `yaml:"max_heap_mib"`
 		AccessLog  accessLogKeys `yaml:"access_log"`
 	} `yaml:"envoy"`
@@ -282,7 +285,7 @@ func (s *source) envoy(n *Node, k *nodeKeys) {
 	if k.Envoy.MaxHeapMiB < least || k.Envoy.MaxHeapMiB > 1<<20 {
 		s.faultf("envoy.max_heap_mib", manifest.CodeValue, "%d is not between %d and %d", k.Envoy.MaxHeapMiB, least, 1<<20)
 	}
-	n.Envoy.Strict, n.Envoy.MaxHeap = k.Envoy.Strict, k.Envoy.MaxHeapMiB<<20
+	n.Envoy.Strict, n.Envoy.OnDemand, n.Envoy.MaxHeap = k.Envoy.Strict, k.Envoy.OnDemand, k.Envoy.MaxHeapMiB<<20
 	l := k.Envoy.AccessLog
 	switch {
 	case l.To != "" && l.To != "stdout" && !filepath.IsAbs(l.To):

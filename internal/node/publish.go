@@ -59,7 +59,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
 		Outside: n.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
-		Closed: pub.closed,
+		Closed: pub.closed, OnDemand: n.cfg.Envoy.OnDemand,
 	}
 	n.program(pub)
 	return true

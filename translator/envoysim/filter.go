@@ -8,6 +8,7 @@ import (
 	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
 	compositev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/composite/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	ondemandv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/on_demand/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -30,7 +31,7 @@ func mutationsOf(filters []*hcmv3.HttpFilter) (request, response []*mutationv3.H
 			if err := checkMatched(f); err != nil {
 				return nil, nil, fmt.Errorf("%s: %w", filter.Name, err)
 			}
-		case *routerv3.Router, *codecv3.UpstreamCodec:
+		case *routerv3.Router, *codecv3.UpstreamCodec, *ondemandv3.OnDemand: // the last only waits
 		default:
 			return nil, nil, fmt.Errorf("%s: filter %s is not understood", filter.Name, f.ProtoReflect().Descriptor().FullName())
 		}

@@ -64,6 +64,7 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.config.core.v3.HeaderValue":                                                                {"key value", ""},
 
 	// The filters. A matcher chooses whether one runs.
+	"envoy.extensions.filters.http.on_demand.v3.OnDemand":                             {"", "odcds"},
 	"envoy.extensions.filters.http.router.v3.Router":                                  {"", "suppress_envoy_headers dynamic_stats start_child_span upstream_log"},
 	"envoy.extensions.common.matching.v3.ExtensionWithMatcher":                        {"extension_config xds_matcher", ""},
 	"envoy.extensions.filters.http.composite.v3.Composite":                            {},
