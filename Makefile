@@ -10,6 +10,7 @@ PKG ?= ./...
 FUZZTIME ?= 30s
 SOAK ?= 10
 SEEDS ?= 100000
+CHURN ?= 60s
 RUNS ?= 20
 
 # Packages that run whole networks and time them: one at a time, alone.
@@ -43,6 +44,10 @@ test: envoy ## vet and run every test, the demo and real Envoys included
 .PHONY: race
 race: envoy ## run the tests under the race detector; PKG=./linkstate/...
 	$(WITH_ENVOY) go test -race -count=1 -timeout 20m $(PKG)
+
+.PHONY: churn
+churn: envoy ## move prefixes and links under 1,000 requests per second for CHURN (60s)
+	$(WITH_ENVOY) DMSC_CHURN=$(CHURN) go test -count=1 -timeout 0 -v -run '^TestNothingIsLostWhilePrefixesAndLinksMove$$' ./e2e
 
 .PHONY: bench
 bench: ## run the benchmarks; PKG=./linkstate/...

@@ -122,9 +122,9 @@ type pod struct {
 
 // announce serves handler and announces it as name at a gateway. The pod
 // withdraws at the end of the test.
-func (n *network) announce(t *testing.T, gateway dmsc.NodeID, name string, handler http.HandlerFunc) *pod {
+func (n *network) announce(t *testing.T, gateway dmsc.NodeID, name string, handler http.HandlerFunc, as ...func(*client.Service)) *pod {
 	t.Helper()
-	p := n.announceOnly(t, gateway, name, handler, 30*time.Second)
+	p := n.announceOnly(t, gateway, name, handler, 30*time.Second, as...)
 	until(t, 5*time.Second, name+" is not announced", func(context.Context) error {
 		if s := p.status(); s.State != client.Announced {
 			return fmt.Errorf("%s %s", s.State, s.Reason)
@@ -135,7 +135,7 @@ func (n *network) announce(t *testing.T, gateway dmsc.NodeID, name string, handl
 }
 
 // announceOnly does not wait for the gateway's word.
-func (n *network) announceOnly(t *testing.T, gateway dmsc.NodeID, name string, handler http.HandlerFunc, lease time.Duration) *pod {
+func (n *network) announceOnly(t *testing.T, gateway dmsc.NodeID, name string, handler http.HandlerFunc, lease time.Duration, as ...func(*client.Service)) *pod {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -158,13 +158,17 @@ func (n *network) announceOnly(t *testing.T, gateway dmsc.NodeID, name string, h
 	if err != nil {
 		t.Fatal(err)
 	}
+	service := client.Service{Prefix: name, Address: "127.0.0.1", Port: number}
+	for _, f := range as {
+		f(&service)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	p := &pod{cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		err := client.Announce(ctx, client.Config{
 			Gateway: n.Node(gateway).Agent.Listen, Pod: "tester", Lease: lease,
-			Services: []client.Service{{Prefix: name, Address: "127.0.0.1", Port: number}},
+			Services: []client.Service{service},
 			OnStatus: func(s client.Status) {
 				p.mu.Lock()
 				defer p.mu.Unlock()

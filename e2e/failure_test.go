@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -145,4 +146,31 @@ func TestOnlyRequestsInTheDeadRouterAreLostWhenTheServiceIsNotReplaySafe(t *test
 			}
 		}
 	}
+}
+
+// A gateway whose own Envoy stalls is left by its neighbours, and so by its
+// routes. Its clients wait, and then go by the routes that the Envoy had.
+func TestNothingIsLostWhenTheEnvoyOfAGatewayStalls(t *testing.T) {
+	n := start(t, "")
+	const victim = dmsc.NodeID("sg-1")
+	load := n.load(victim, "b/4", "/", rate/4)
+	defer load.Stop()
+	calm := steady(t, load, rate/4)
+	stalled := n.Node(victim).Envoy
+	if err := stalled.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the agent does not notice", func(ctx context.Context) error {
+		s, err := n.Status(ctx, victim)
+		if err == nil && s.Envoy.DataPlane {
+			err = errors.New("its data plane is up")
+		}
+		return err
+	})
+	if err := stalled.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	n.settle(t)
+	steady(t, load, rate/4)
+	nothingLost(t, "b/4 at a gateway whose Envoy stalls", load.Stop().Between(calm, time.Now()))
 }

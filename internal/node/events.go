@@ -78,6 +78,12 @@ func (e selfProbed) apply(n *Node, now time.Time) {
 	}
 	if e.up != l.dataPlane {
 		n.log.Info("data plane", "up", e.up)
+		switch {
+		case !e.up:
+			l.withheld = e.silent && l.begunPublishing
+		case l.withheld:
+			l.publishAt = now.Add(publishLimit)
+		}
 	}
 	l.dataPlane, l.dataPlaneKnown = e.up, true
 	n.instance.Step(now, linkstate.DataPlane{Up: e.up})

@@ -45,6 +45,7 @@ type loopState struct {
 	acked                     string       // version
 	unpublished               bool         // Envoy runs the last good set, not what follows from the state of now
 	publishAt                 time.Time    // give Envoy what there is, synced or not
+	withheld                  bool         // our Envoy was silent: see withholds
 	documents                 documents
 
 	pending  linkstate.Change // changes that wait for their computation

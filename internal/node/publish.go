@@ -44,6 +44,13 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		n.loop.begunPublishing = true
 		changed = true
 	}
+	if n.withholds(view, now) {
+		return false
+	}
+	if n.loop.withheld {
+		n.loop.withheld, n.loop.publishAt = false, time.Time{}
+		changed = true
+	}
 	if !changed || n.rib == nil {
 		return false
 	}
@@ -109,6 +116,24 @@ func closed(records linkstate.Records) bool {
 	return true
 }
 
+// withholds: our own Envoy is silent, or was a moment ago and our links are not
+// back. Neighbours go around us, but that takes the routes from us too. If the
+// Envoy is only slow, its own clients still go by what it runs.
+func (n *Node) withholds(view *linkstate.View, now time.Time) bool {
+	l := &n.loop
+	switch {
+	case !l.withheld || l.publication == nil:
+		return false
+	case !l.dataPlane:
+		return l.selfSilent >= selfSilences // or it has ended
+	case !now.Before(l.publishAt):
+		return false
+	}
+	return l.pending != 0 || slices.ContainsFunc(view.Adjacencies, func(a linkstate.Adjacency) bool {
+		return !a.Observer && a.State == linkstate.StateSynced
+	})
+}
+
 // alarming is the number of names from which on Envoy hears of a dead next hop
 // before anything else is done: with fewer, that takes no longer than to compute
 // and translate everything.
@@ -119,7 +144,7 @@ const alarming = 1000
 // are being computed, or wait for that in a storm.
 func (n *Node) publishHealth(now time.Time) {
 	last := n.loop.publication
-	if last == nil || n.loop.unpublished || last.rib.Len() < alarming {
+	if last == nil || n.loop.unpublished || n.loop.withheld || last.rib.Len() < alarming {
 		return
 	}
 	nbs := neighbours(n.instance.View())
