@@ -17,8 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dmsc-mesh/dmsc/translator"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	injectedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/injected_resource/v3"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -199,10 +202,34 @@ func TestStreamsOfAClientAreBounded(t *testing.T) {
 	}
 }
 
+// withResets gives a static configuration the bounds on resets that it would
+// have by xDS; see Static.
+func withResets(t *testing.T, resources translator.Resources) func(*bootstrapv3.Bootstrap) {
+	manager := func(l *listenerv3.Listener) (*listenerv3.Filter, *hcmv3.HttpConnectionManager) {
+		m := new(hcmv3.HttpConnectionManager)
+		filter := l.FilterChains[0].Filters[0]
+		if err := filter.GetTypedConfig().UnmarshalTo(m); err != nil {
+			t.Fatal(err)
+		}
+		return filter, m
+	}
+	return func(boot *bootstrapv3.Bootstrap) {
+		for _, l := range boot.StaticResources.Listeners {
+			filter, m := manager(l)
+			_, published := manager(resources.Listeners[l.Name])
+			m.Http2ProtocolOptions = published.Http2ProtocolOptions
+			if err := filter.GetTypedConfig().MarshalFrom(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // All requests from one node to the next share a connection. Clients that give
 // up as many of theirs as they like must not have it closed.
 func TestClientsThatGiveUpCutNobodyElse(t *testing.T) {
 	n := newNetwork(t, findEnvoy(t))
+	start := func(text string) { n.startAs(t, text, withResets(t, translate(t, parseScene(t, text)))) }
 	var held atomic.Int64
 	release := make(chan struct{})
 	n.serve(t, "pod", func(w http.ResponseWriter, r *http.Request) {
@@ -212,14 +239,14 @@ func TestClientsThatGiveUpCutNobodyElse(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	n.start(t, n.expand(`
+	start(n.expand(`
 node: sg-2
 addrs: {ingress: "{sg-2}", fabric: "{sg-2.fabric}", probe: "{sg-2.probe}"}
 neighbours: [{link: sg-1, data: "{sg-1.fabric}"}]
 entries: [{prefix: b/2, local: true}]
 services: [{prefix: b/2, address: "{pod}"}]
 `))
-	n.start(t, n.expand(`
+	start(n.expand(`
 node: sg-1
 addrs: {ingress: "{sg-1}", fabric: "{sg-1.fabric}", probe: "{sg-1.probe}"}
 neighbours: [{link: sg-2, data: "{sg-2.fabric}"}]

@@ -14,6 +14,9 @@ import (
 // Static makes a configuration with which an Envoy forwards without an agent:
 // the resources with their routes and endpoints inline. Of addrs only Admin is
 // used; empty means no admin listener. r is not changed.
+//
+// Any Envoy from 1.37 on reads it. By xDS an Envoy passes over a field that it
+// does not know, but it refuses a file with one; so what 1.39 brought is left out.
 func Static(id dmsc.NodeID, addrs Addrs, r Resources) (*bootstrapv3.Bootstrap, error) {
 	boot, err := bootstrap(id, addrs.Admin)
 	if err != nil {
@@ -48,6 +51,7 @@ func (r Resources) inlineRoutes(l *listenerv3.Listener) error {
 			return fmt.Errorf("listener %s: route table %q does not exist", l.Name, m.GetRds().GetRouteConfigName())
 		}
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: table}
+		m.Http2ProtocolOptions.StreamResetBurst, m.Http2ProtocolOptions.StreamResetRate = nil, nil
 		filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: typed(m)}
 		return nil
 	})
