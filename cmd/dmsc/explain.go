@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -23,12 +24,13 @@ type explainFlags struct {
 	topology, node, listener        string
 	method, authority, path, output string
 	headers, dead, dumps            []string
+	live                            nodeFlags
 }
 
 func explainCommand() *cobra.Command {
 	f := new(explainFlags)
 	cmd := &cobra.Command{
-		Use:   "explain --topology FILE | --config-dump FILE --node NODE [NAME]",
+		Use:   "explain --server NODE… | --topology FILE | --config-dump FILE… --node NODE [NAME]",
 		Short: "Say which way a request takes through the Envoys, and why",
 		Long: "Follow one request from a node's Envoy to the pod or the error: at each hop the listener, the virtual host and\n" +
 			"the domain that matched, the route, the cluster, its hosts with their health, and the entry of the RIB that all\n" +
@@ -36,7 +38,10 @@ func explainCommand() *cobra.Command {
 			"weighted clusters the heaviest is followed, the first of equal ones.\n\n" +
 			"NAME goes into dmsc-service-prefix; leave it out to explain a request by host (--authority) or by --header.\n" +
 			"--dead says which nodes do not answer while nobody has noticed yet, and shows what is tried instead.\n\n" +
-			"--config-dump, once for each node, takes what running Envoys have instead of what a topology would give them:\n\n" +
+			"--server, or a fleet in " + nodesEnv + ", asks agents at their health listeners what their Envoys run now, instead of what\n" +
+			"a topology would give them; the walk goes as far as there are nodes that answer:\n\n" +
+			"  dmsc explain --server sg-1=http://10.0.0.1:17805 --server sr-1=http://10.0.0.2:17805 --node sg-1 b/4\n\n" +
+			"--config-dump, once for each node, takes the same of files:\n\n" +
 			"  curl -s http://127.0.0.1:15902/config_dump?include_eds > sg-1.json\n" +
 			"  dmsc explain --config-dump sg-1.json --config-dump sr-1.json --node sg-1 b/4\n\n" +
 			"The exit code is 0 if the request is answered, 1 if it is refused.",
@@ -51,9 +56,12 @@ func explainCommand() *cobra.Command {
 				return exit(exitUsage, err)
 			}
 			var o *offline
-			if len(f.dumps) > 0 {
+			switch {
+			case len(f.dumps) > 0:
 				o, err = dumpedNetwork(f.dumps)
-			} else {
+			case f.live.wanted(f.topology != ""):
+				o, err = liveNetwork(cmd, &f.live)
+			default:
 				o, err = offlineNetwork(cmd, f.topology)
 			}
 			if err != nil {
@@ -61,13 +69,21 @@ func explainCommand() *cobra.Command {
 			}
 			report, err := explain(o, f, r)
 			if err != nil {
-				return err
+				return errors.Join(o.absent, err)
 			}
 			if err := write(cmd.OutOrStdout(), f.output, report, printExplanation); err != nil {
 				return err
 			}
-			if report.Answer.Unknown {
+			switch {
+			case report.Answer.Unknown && o.absent != nil:
+				return fmt.Errorf("the request goes on to %s, of which nothing is known: %w", report.Answer.who(), o.absent)
+			case report.Answer.Unknown && o.neighbours != nil:
+				return exit(exitNo, fmt.Errorf("the request goes on to %s, which has not been asked: name it with --server", report.Answer.who()))
+			case report.Answer.Unknown:
 				return exit(exitNo, fmt.Errorf("the request goes on to %s, of which there is no config_dump here", report.Answer.Pod))
+			}
+			if o.absent != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", o.absent)
 			}
 			if report.Answer.Status >= 400 {
 				return exit(exitNo, report.refusal(o, f.node, name))
@@ -87,7 +103,8 @@ func explainCommand() *cobra.Command {
 	fl.StringSliceVar(&f.dead, "dead", nil, "nodes that take no connections, unnoticed (repeatable)")
 	fl.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 	_ = cmd.MarkFlagRequired("node")
-	cmd.MarkFlagsMutuallyExclusive("topology", "config-dump")
+	f.live.addServers(cmd)
+	cmd.MarkFlagsMutuallyExclusive("topology", "config-dump", "server")
 	return cmd
 }
 
@@ -117,6 +134,10 @@ type offline struct {
 	*envoysim.Network
 	ribs map[dmsc.NodeID]*rib.RIB
 	pods map[string]string // by address
+	// Of a network that runs: the nodes that others know at their addresses, and
+	// why some have not answered.
+	neighbours map[string]dmsc.NodeID
+	absent     error
 }
 
 func offlineNetwork(cmd *cobra.Command, file string) (*offline, error) {
@@ -160,36 +181,53 @@ func simulated(t *topology.Topology, change func(*translator.State)) (*offline, 
 	return o, err
 }
 
-// dumpedNetwork is one of Envoys that run. Why they have what they have is not
-// known.
+// dumps are Envoys that run. Why they have what they have is not known.
+type dumps struct {
+	*offline
+	envoys map[dmsc.NodeID]*envoysim.Node
+}
+
+func newDumps(name string) dumps {
+	return dumps{
+		&offline{Topology: &topology.Topology{Name: name}, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)},
+		make(map[dmsc.NodeID]*envoysim.Node),
+	}
+}
+
+func (d dumps) add(source string, text []byte) error {
+	id, r, err := envoysim.FromConfigDump(text)
+	if err == nil && d.envoys[id] != nil {
+		err = fmt.Errorf("node %s has been read before", id)
+	}
+	if err == nil {
+		d.envoys[id], err = envoysim.New(r)
+	}
+	if err != nil {
+		return exit(exitUsage, fmt.Errorf("%s: %w", source, err))
+	}
+	n := topology.Node{ID: id, Role: dmsc.RoleSR}
+	if slices.Contains(d.envoys[id].Listeners(), "dmsc/ingress") {
+		n.Role = dmsc.RoleSG
+	}
+	d.Nodes = append(d.Nodes, n)
+	d.ribs[id] = rib.NewRIB(id)
+	return nil
+}
+
 func dumpedNetwork(files []string) (*offline, error) {
-	o := &offline{Topology: &topology.Topology{Name: "of config dumps"}, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
-	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+	d := newDumps("of config dumps")
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, exit(exitUsage, err)
 		}
-		id, r, err := envoysim.FromConfigDump(text)
-		if err == nil && envoys[id] != nil {
-			err = fmt.Errorf("node %s has been read before", id)
+		if err := d.add(file, text); err != nil {
+			return nil, err
 		}
-		if err == nil {
-			envoys[id], err = envoysim.New(r)
-		}
-		if err != nil {
-			return nil, exit(exitUsage, fmt.Errorf("%s: %w", file, err))
-		}
-		n := topology.Node{ID: id, Role: dmsc.RoleSR}
-		if slices.Contains(envoys[id].Listeners(), "dmsc/ingress") {
-			n.Role = dmsc.RoleSG
-		}
-		o.Nodes = append(o.Nodes, n)
-		o.ribs[id] = rib.NewRIB(id)
 	}
 	var err error
-	o.Network, err = envoysim.NewNetwork(envoys)
-	return o, exit(exitUsage, err)
+	d.Network, err = envoysim.NewNetwork(d.envoys)
+	return d.offline, exit(exitUsage, err)
 }
 
 // kill makes the hosts that are listeners of these nodes refuse connections.
@@ -221,7 +259,7 @@ func (o *offline) host(address string) string {
 	if node, _, ok := o.Listener(address); ok {
 		return string(node)
 	}
-	return o.pods[address]
+	return cmp.Or(string(o.neighbours[address]), o.pods[address])
 }
 
 // didYouMean suggests the known word that is at most two letters away.
@@ -283,7 +321,7 @@ func explain(o *offline, f *explainFlags, r envoysim.Request) (*explanation, err
 	}
 	e := &explanation{Node: n.ID, Listener: listener, Method: r.Method, Authority: r.Authority, Path: r.Path, Headers: headerLines(r.Headers), Hops: []hop{}, Ways: []string{}}
 	e.add(o, step, r)
-	e.Answer = answered{Status: step.Reply.Status, Error: step.Reply.Error(), Pod: step.Pod, PodName: o.pods[step.Pod]}
+	e.Answer = answered{Status: step.Reply.Status, Error: step.Reply.Error(), Pod: step.Pod, PodName: o.host(step.Pod)}
 	if last := e.Hops[len(e.Hops)-1]; step.Pod != "" {
 		e.Answer.Unknown = last.toNode()
 		e.Answer.Headers = headerLines(step.Request.Headers)

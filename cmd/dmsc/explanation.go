@@ -98,11 +98,13 @@ type answered struct {
 	Error   string `json:"error,omitempty"`
 	Pod     string `json:"pod,omitempty"` // address
 	PodName string `json:"pod_name,omitempty"`
-	// Unknown: the address is no pod's but that of a node that is not here.
+	// Unknown: the address and name are no pod's but those of a node that is not here.
 	Unknown bool `json:"unknown,omitempty"`
 	// Headers of ours that the pod is sent.
 	Headers []string `json:"headers,omitempty"`
 }
+
+func (a answered) who() string { return named(a.PodName, a.Pod) }
 
 // toNode reports whether the hosts of a hop are other nodes.
 func (h *hop) toNode() bool {
@@ -250,7 +252,7 @@ func printExplanation(w io.Writer, e *explanation) error {
 	b.WriteString("\nanswer ")
 	switch a := e.Answer; {
 	case a.Unknown:
-		fmt.Fprintf(&b, "of %s, a node that is not among these; it gets\n", a.Pod)
+		fmt.Fprintf(&b, "of %s, a node that is not among these; it gets\n", a.who())
 		for _, h := range a.Headers {
 			fmt.Fprintf(&b, "  %s\n", h)
 		}

@@ -53,6 +53,19 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 }
 
+// addServers is add for verbs whose --node is another matter and whose network
+// may also come from a file.
+func (f *nodeFlags) addServers(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.nodes, "server", nil, "running node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodesEnv+" (repeatable)")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a running node may take to answer")
+}
+
+// wanted reports whether the network is one that runs: who has a fleet does not
+// mean Figure 2.
+func (f *nodeFlags) wanted(file bool) bool {
+	return len(f.nodes) > 0 || !file && os.Getenv(nodesEnv) != ""
+}
+
 // targets are the nodes to ask, each once.
 func (f *nodeFlags) targets() ([]nodeAt, error) {
 	fleet, err := parseTargets(strings.FieldsFunc(os.Getenv(nodesEnv), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }), nil)
@@ -91,7 +104,7 @@ func parseTargets(entries []string, fleet []nodeAt) (out []nodeAt, err error) {
 		default:
 			i := slices.IndexFunc(fleet, func(t nodeAt) bool { return t.name == e })
 			if i < 0 {
-				return nil, fmt.Errorf("the address of node %q is not known: %s lists %s; give --node %s=http://HOST:17805", e, nodesEnv, names(fleet), e)
+				return nil, fmt.Errorf("the address of node %q is not known: %s lists %s; say where it is: %s=http://HOST:17805", e, nodesEnv, names(fleet), e)
 			}
 			more = []nodeAt{fleet[i]}
 		}

@@ -49,6 +49,8 @@ type Config struct {
 	Metrics *prometheus.Registry
 	// JSON maps a path to what is served there as JSON, on GET.
 	JSON map[string]Page
+	// Other maps a path to what is served there as it is, on GET.
+	Other map[string]http.HandlerFunc
 }
 
 // Page returns what is to be served now, by the parameters of the question. A
@@ -126,6 +128,9 @@ func Handler(cfg Config) http.Handler {
 			}
 			WriteJSON(w, v)
 		})
+	}
+	for path, serve := range cfg.Other {
+		mux.HandleFunc("GET "+path, serve)
 	}
 	return mux
 }

@@ -44,43 +44,49 @@ func (c Client) Read(ctx context.Context, path string, q url.Values, v any) erro
 
 // Do is Read by another method.
 func (c Client) Do(ctx context.Context, method, path string, q url.Values, v any) error {
-	if err := c.do(ctx, method, path, q, v); err != nil {
-		return fmt.Errorf("%s: %w", c.Address, err)
+	body, err := c.ask(ctx, method, path, q)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(v); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", c.Address, ctx.Err())
+		}
+		return fmt.Errorf("%s: %w: what it answers to %s is no page of ours: %w", c.Address, ErrUnreachable, path, err)
 	}
 	return nil
 }
 
-func (c Client) do(ctx context.Context, method, path string, q url.Values, v any) error {
+// Open returns a page as it is, to be closed; errors are those of Read.
+func (c Client) Open(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+	return c.ask(ctx, http.MethodGet, path, q)
+}
+
+func (c Client) ask(ctx context.Context, method, path string, q url.Values) (io.ReadCloser, error) {
 	base, transport := c.transport()
-	defer transport.CloseIdleConnections()
+	transport.DisableKeepAlives = true // one question, whose end closes the connection
 	u := base + path
 	if len(q) > 0 {
 		u += "?" + q.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u, nil)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, fmt.Errorf("%s: %w: %w", c.Address, ErrUnreachable, err)
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return failure(ctx, err)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", c.Address, failure(ctx, err))
+	case resp.StatusCode == http.StatusOK:
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%w: %s", ErrNoPage, path)
-	case resp.StatusCode != http.StatusOK:
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return &RefusedError{resp.StatusCode, strings.TrimSpace(string(text))}
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%s: %w: %s", c.Address, ErrNoPage, path)
 	}
-	dec := json.NewDecoder(resp.Body)
-	if err := dec.Decode(v); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("%w: what it answers to %s is no page of ours: %w", ErrUnreachable, path, err)
-	}
-	return nil
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return nil, fmt.Errorf("%s: %w", c.Address, &RefusedError{resp.StatusCode, strings.TrimSpace(string(text))})
 }
 
 // transport returns the beginning of URLs and what carries them.

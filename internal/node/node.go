@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,7 @@ type Node struct {
 	// What wakes watchSelf and countTraffic.
 	kickSelf, kickTraffic chan struct{}
 	published             chan int // names, see giveBack
+	dumping               sync.Mutex
 
 	// What follows belongs to the loop alone.
 	started    time.Time

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -37,6 +38,7 @@ func (n *Node) adminConfig() admin.Config {
 			},
 			"/api/v1/timeline": admin.Whole(func() any { return n.timeline.list() }),
 		},
+		Other: map[string]http.HandlerFunc{"/api/v1/envoy/config_dump": n.configDump},
 	}
 }
 

@@ -47,6 +47,19 @@ func NewNetwork(nodes map[dmsc.NodeID]*Node) (*Network, error) {
 	return n, nil
 }
 
+// Join is NewNetwork for Envoys that run, each on a machine of its own: they
+// listen on 0.0.0.0, or all on one loopback address. It takes from at whose
+// listener dmsc/fabric others reach at an address.
+func Join(nodes map[dmsc.NodeID]*Node, at map[string]dmsc.NodeID) *Network {
+	n := &Network{nodes: nodes, sockets: make(map[string]socket)}
+	for address, id := range at {
+		if nodes[id] != nil {
+			n.sockets[address] = socket{id, "dmsc/fabric"}
+		}
+	}
+	return n
+}
+
 // Listener finds whose listener is at an address.
 func (n *Network) Listener(address string) (node dmsc.NodeID, listener string, ok bool) {
 	s, ok := n.sockets[address]
