@@ -60,6 +60,7 @@ type loopState struct {
 	paid     time.Time        // when all computations so far will have been paid for, see spend
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
+	former   [][]*rib.Group   // of the last publications, oldest first, see keepFormer
 
 	lostPin    *savedPin         // what the last agent had pinned its Envoy to
 	drain      linkstate.Drain   // what the operator asked for last
@@ -250,8 +251,45 @@ func (n *Node) retire(now time.Time) bool {
 		n.loop.groupsOf = n.rib
 	}
 	before := len(n.loop.retired)
+	if n.pinnedFor.Load() != nil {
+		n.keepFormer(now)
+	}
 	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return !now.Before(r.until) })
 	return len(n.loop.retired) != before
+}
+
+// formerKept is how many publications with other groups than the one before are
+// remembered: no fewer than xds keeps for a rollback.
+const formerKept = 20
+
+// remember notes the groups of a publication.
+func (n *Node) remember(r *rib.RIB) {
+	sameName := func(a, b *rib.Group) bool { return a.Name == b.Name }
+	f := n.loop.former
+	if len(f) > 0 && slices.EqualFunc(f[len(f)-1], r.Groups, sameName) {
+		f = f[:len(f)-1]
+	}
+	f = append(f, r.Groups)
+	n.loop.former = slices.Delete(f, 0, max(0, len(f)-formerKept))
+}
+
+// keepFormer retires all groups that an earlier configuration may route to, and
+// no retired one leaves: Envoy is pinned to such a configuration, and has the
+// health of its next hops from the newest.
+func (n *Node) keepFormer(now time.Time) {
+	kept := map[string]bool{}
+	for i := range n.loop.retired {
+		n.loop.retired[i].until = now.Add(retirement)
+		kept[n.loop.retired[i].Name] = true
+	}
+	for _, groups := range n.loop.former {
+		for _, g := range groups {
+			if !kept[g.Name] && !inUse(n.rib, g) {
+				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
+				kept[g.Name] = true
+			}
+		}
+	}
 }
 
 func inUse(r *rib.RIB, g *rib.Group) bool {

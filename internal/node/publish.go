@@ -179,6 +179,7 @@ func (n *Node) program(pub *publication) {
 		pub.at = last.at // Envoy has nothing to do
 	}
 	n.loop.publication, n.loop.unpublished = pub, false
+	n.remember(pub.rib)
 	if pub.version == n.loop.acked {
 		n.loop.running = pub
 	}

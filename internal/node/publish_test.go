@@ -97,3 +97,42 @@ func TestAGroupOutOfUseIsKeptForAWhile(t *testing.T) {
 	step(false, one, 1, "sr-1")
 	step(false, both, 1) // in use again
 }
+
+// A pinned Envoy routes by groups that the newest configuration may not need for
+// as long as the pin lasts; the health of their next hops is told all the same.
+func TestGroupsOfAPinnedConfigurationAreKept(t *testing.T) {
+	n := &Node{}
+	n.loop.begunPublishing = true
+	step := func(after int, r *rib.RIB, want ...string) {
+		t.Helper()
+		n.rib = r
+		n.retire(t0.Add(time.Duration(after) * retirement))
+		n.remember(r)
+		var got []string
+		for _, g := range n.retiredGroups() {
+			got = append(got, g.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("after %d: retired %v, want %v", after, got, want)
+		}
+	}
+	one, other := routes(2, "sr-1"), routes(2, "sr-2")
+	step(0, one)
+	step(0, other, "sr-1")
+	step(1, other)
+	n.pinnedFor.Store(&savedPin{})
+	step(2, other, "sr-1")
+	step(9, other, "sr-1")
+	step(9, one, "sr-2")
+	step(20, one, "sr-2")
+	n.pinnedFor.Store(nil)
+	step(21, one)
+	n.loop.former = nil
+	for range 3 * formerKept {
+		n.remember(one)
+		n.remember(other)
+	}
+	if len(n.loop.former) != formerKept {
+		t.Errorf("%d publications are remembered", len(n.loop.former))
+	}
+}
