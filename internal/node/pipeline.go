@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime"
 	"slices"
 	"time"
 
@@ -154,12 +153,6 @@ func (n *Node) flood(rd linkstate.Ready) {
 	if n.loop.stored >= n.loop.incarnation && len(n.loop.held) > 0 {
 		n.peers.Send(n.loop.held)
 		n.loop.held = nil
-		// The goroutines of the streams go first, down to the socket (gRPC's
-		// writer steps back once itself): on a busy machine the neighbours would
-		// wait for our own computation.
-		for range 3 {
-			runtime.Gosched()
-		}
 	}
 	n.metrics.sent(rd.Messages)
 	n.peers.Reset(rd.Reset)
