@@ -7,51 +7,18 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dmsc-mesh/dmsc/internal/admin"
-	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
-// drainFlags say which agent of this machine is meant.
-type drainFlags struct {
-	stateDir, config string
-	timeout          time.Duration
-}
-
-func (f *drainFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.stateDir, "state-dir", "", "state folder of the agent, where its socket is (default: DMSC_STATE_DIR)")
-	cmd.Flags().StringVarP(&f.config, "config", "c", "", "or the configuration file of the agent")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long the neighbours may take")
-}
-
-// agent is the socket of the agent that is meant.
-func (f *drainFlags) agent() (admin.Client, error) {
-	dir := f.stateDir
-	if dir == "" && f.config != "" {
-		cfg, err := config.LoadNode(f.config, nil)
-		if err != nil {
-			return admin.Client{}, exit(exitUsage, err)
-		}
-		dir = cfg.StateDir
-	}
-	if dir == "" {
-		dir = os.Getenv("DMSC_STATE_DIR")
-	}
-	if dir == "" {
-		return admin.Client{}, exit(exitUsage, errors.New("say which node: --state-dir DIR or --config FILE of its agent"))
-	}
-	return admin.Client{Address: node.ControlSocket(dir)}, nil
-}
-
 func drainCommand() *cobra.Command {
-	var f drainFlags
+	var f controlFlags
 	var remove bool
 	var grace, clients time.Duration
 	cmd := &cobra.Command{
@@ -105,7 +72,7 @@ func drainCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, "the neighbours")
 	cmd.Flags().BoolVar(&remove, "remove", false, "withdraw the links, too, once the cost is acknowledged")
 	cmd.Flags().DurationVar(&grace, "grace", 2*time.Second, "between the two, for requests of others on their way")
 	cmd.Flags().DurationVar(&clients, "clients", 30*time.Second, "before that, how long the clients of this gateway may take to finish and go")
@@ -113,25 +80,19 @@ func drainCommand() *cobra.Command {
 }
 
 func undrainCommand() *cobra.Command {
-	var f drainFlags
+	var f controlFlags
 	cmd := &cobra.Command{
 		Use: "undrain --state-dir DIR", Args: cobra.NoArgs,
 		Short: "Take the node of this machine back into service",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			agent, err := f.agent()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-			defer cancel()
+		RunE: f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
 			if _, err := setDrain(ctx, agent, http.MethodPut, linkstate.DrainNone); err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "back in service")
+			fmt.Fprintln(out, "back in service")
 			return nil
-		},
+		}),
 	}
-	f.add(cmd)
+	f.add(cmd, "the neighbours")
 	return cmd
 }
 
@@ -229,14 +190,5 @@ func setDrain(ctx context.Context, agent admin.Client, method string, level link
 	if method == http.MethodPut {
 		q = url.Values{"level": {level.String()}}
 	}
-	err = agent.Do(ctx, method, "/drain", q, &st)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		err = exit(exitTimeout, fmt.Errorf("%w: the agent runs and has not answered, so its drain is not known; ask again with a longer --timeout", err))
-	case errors.Is(err, admin.ErrUnreachable), errors.Is(err, admin.ErrNoPage):
-		err = exit(exitUnreachable, fmt.Errorf("%w; does the agent run here, with this state folder and as this user?", err))
-	default:
-		err = exit(exitUnreachable, err) // it starts, or stops
-	}
-	return st, err
+	return st, controlError(agent.Do(ctx, method, "/drain", q, &st))
 }

@@ -17,14 +17,9 @@ import (
 // patience times; it hangs if that is negative. It returns the state folder.
 func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 	t.Helper()
-	dir := shortTempDir(t)
-	l, err := net.Listen("unix", strings.TrimPrefix(node.ControlSocket(dir), "unix://"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var asked, clients atomic.Int64
 	level := "none"
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveControl(t, func(w http.ResponseWriter, r *http.Request) {
 		if patience < 0 {
 			<-r.Context().Done()
 			return
@@ -48,7 +43,18 @@ func fakeAgent(t *testing.T, patience int64, orders *[]string) string {
 		}
 		st := node.DrainStatus{Level: level, Done: level != "none" && asked.Add(1) > patience, Waiting: []dmsc.NodeID{"sr-1", "sr-2"}}
 		admin.WriteJSON(w, st)
-	})}
+	})
+}
+
+// serveControl serves a control socket, and returns the state folder that it is in.
+func serveControl(t *testing.T, serve http.HandlerFunc) (dir string) {
+	t.Helper()
+	dir = shortTempDir(t)
+	l, err := net.Listen("unix", strings.TrimPrefix(node.ControlSocket(dir), "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: serve}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -116,7 +122,7 @@ func TestDrainOfARemovedNodeLeavesItRemoved(t *testing.T) {
 func TestDrainOfAnAgentThatHangsSaysThatNothingIsKnown(t *testing.T) {
 	for _, verb := range []string{"drain", "undrain"} {
 		seen, _ := drain(t, -1, "dmsc "+verb+" --state-dir DIR --timeout 50ms")
-		want := "! dmsc: unix://DIR/agent.sock: context deadline exceeded: the agent runs and has not answered, so its drain is not known; ask again with a longer --timeout\nexit 4\n"
+		want := "! dmsc: unix://DIR/agent.sock: context deadline exceeded: the agent runs and has not answered, so what is in force is not known; ask again with a longer --timeout\nexit 4\n"
 		if seen != want {
 			t.Errorf("seen\n%s", seen)
 		}

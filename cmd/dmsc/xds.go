@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,50 +84,24 @@ func printHistory(w io.Writer, nodes []node.HistoryStatus) error {
 	return nil
 }
 
-// agentOf is the agent of a node on this machine. The state folder may be the
-// one above those of several nodes.
-type agentOf struct {
-	drainFlags
-	node string
+// pinOrder sends one to the agent, or asks it with GET, and checks who it is.
+func pinOrder(ctx context.Context, f *controlFlags, agent admin.Client, method string, q url.Values) (h node.HistoryStatus, err error) {
+	if err := agent.Do(ctx, method, "/xds", q, &h); err != nil {
+		return h, controlError(err)
+	}
+	if f.node != "" && h.Node != f.node {
+		return h, exit(exitUsage, fmt.Errorf("%s is the agent of %s, not of %s", agent.Address, h.Node, f.node))
+	}
+	return h, nil
 }
 
-func (f *agentOf) add(cmd *cobra.Command) {
-	f.drainFlags.add(cmd)
-	cmd.Flags().Lookup("timeout").Usage = "how long the Envoy may take"
+func addPinned(cmd *cobra.Command, f *controlFlags) {
+	f.add(cmd, "the Envoy")
 	cmd.Flags().StringVar(&f.node, "node", "", "name of the node, which its agent must have; --state-dir may then be the folder above")
 }
 
-func (f *agentOf) agent() (admin.Client, error) {
-	if f.stateDir == "" && f.config == "" {
-		f.stateDir = os.Getenv("DMSC_STATE_DIR")
-	}
-	if below := filepath.Join(f.stateDir, f.node); f.stateDir != "" && f.node != "" {
-		if _, err := os.Stat(strings.TrimPrefix(node.ControlSocket(below), "unix://")); err == nil {
-			f.stateDir = below
-		}
-	}
-	return f.drainFlags.agent()
-}
-
-// order sends one to the agent, or asks it with GET, and checks who it is.
-func (f *agentOf) order(ctx context.Context, agent admin.Client, method string, q url.Values) (h node.HistoryStatus, err error) {
-	err = agent.Do(ctx, method, "/xds", q, &h)
-	var refused *admin.RefusedError
-	switch {
-	case err == nil && f.node != "" && h.Node != f.node:
-		return h, exit(exitUsage, fmt.Errorf("%s is the agent of %s, not of %s", agent.Address, h.Node, f.node))
-	case errors.Is(err, context.DeadlineExceeded):
-		return h, exit(exitTimeout, fmt.Errorf("%w: the agent runs and has not answered; ask again with a longer --timeout", err))
-	case errors.As(err, &refused) && refused.Status == http.StatusBadRequest:
-		return h, exit(exitUsage, errors.New(refused.Text))
-	case errors.Is(err, admin.ErrUnreachable), errors.Is(err, admin.ErrNoPage):
-		return h, exit(exitUnreachable, fmt.Errorf("%w; does the agent run here, with this state folder and as this user?", err))
-	}
-	return h, exit(exitUnreachable, err)
-}
-
 // accepted waits until the Envoy of the agent has accepted what it is served.
-func (f *agentOf) accepted(ctx context.Context, agent admin.Client, h node.HistoryStatus) (node.HistoryStatus, error) {
+func accepted(ctx context.Context, f *controlFlags, agent admin.Client, h node.HistoryStatus) (node.HistoryStatus, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -139,7 +111,7 @@ func (f *agentOf) accepted(ctx context.Context, agent admin.Client, h node.Histo
 		var err error
 		select {
 		case <-tick.C:
-			h, err = f.order(ctx, agent, http.MethodGet, nil)
+			h, err = pinOrder(ctx, f, agent, http.MethodGet, nil)
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -152,7 +124,7 @@ func (f *agentOf) accepted(ctx context.Context, agent admin.Client, h node.Histo
 }
 
 func rollbackCommand() *cobra.Command {
-	var f agentOf
+	var f controlFlags
 	var to, reason string
 	cmd := &cobra.Command{
 		Use: "rollback --state-dir DIR", Args: cobra.NoArgs,
@@ -162,14 +134,8 @@ func rollbackCommand() *cobra.Command {
 			"which follow at once. The pin ends with the agent: one that restarts gives its Envoy the newest configuration, and raises\n" +
 			"the alarm pin_lost. The agent is asked on a socket in its state folder, as its user.\n" +
 			"Exit code 4: Envoy has not accepted it in time.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			agent, err := f.agent()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-			defer cancel()
-			h, err := f.order(ctx, agent, http.MethodGet, nil)
+		RunE: f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
+			h, err := pinOrder(ctx, &f, agent, http.MethodGet, nil)
 			if err != nil {
 				return err
 			}
@@ -177,53 +143,47 @@ func rollbackCommand() *cobra.Command {
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			if h, err = f.order(ctx, agent, http.MethodPut, url.Values{"to": {version}, "reason": {reason}}); err != nil {
+			if h, err = pinOrder(ctx, &f, agent, http.MethodPut, url.Values{"to": {version}, "reason": {reason}}); err != nil {
 				return err
 			}
-			if h, err = f.accepted(ctx, agent, h); err != nil {
+			if h, err = accepted(ctx, &f, agent, h); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: Envoy runs %s; newer configurations wait for dmsc xds resume\n", h.Node, version)
+			fmt.Fprintf(out, "%s: Envoy runs %s; newer configurations wait for dmsc xds resume\n", h.Node, version)
 			return nil
-		},
+		}),
 	}
-	f.add(cmd)
+	addPinned(cmd, &f)
 	cmd.Flags().StringVar(&to, "to", "-1", "version, or the beginning of one, or how many configurations to go back from the newest")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever reads dmsc status")
 	return cmd
 }
 
 func resumeCommand() *cobra.Command {
-	var f agentOf
+	var f controlFlags
 	cmd := &cobra.Command{
 		Use: "resume --state-dir DIR", Args: cobra.NoArgs,
 		Short: "End a rollback: give the Envoy of a node the newest configuration again",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			agent, err := f.agent()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
-			defer cancel()
-			h, err := f.order(ctx, agent, http.MethodGet, nil) // it is the right one
+		RunE: f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
+			h, err := pinOrder(ctx, &f, agent, http.MethodGet, nil) // it is the right one
 			if err != nil {
 				return err
 			}
 			if h.Pinned == nil {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing is pinned\n", h.Node)
+				fmt.Fprintf(out, "%s: nothing is pinned\n", h.Node)
 				return nil
 			}
-			if h, err = f.order(ctx, agent, http.MethodDelete, nil); err != nil {
+			if h, err = pinOrder(ctx, &f, agent, http.MethodDelete, nil); err != nil {
 				return err
 			}
-			if h, err = f.accepted(ctx, agent, h); err != nil {
+			if h, err = accepted(ctx, &f, agent, h); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: Envoy runs the newest configuration again\n", h.Node)
+			fmt.Fprintf(out, "%s: Envoy runs the newest configuration again\n", h.Node)
 			return nil
-		},
+		}),
 	}
-	f.add(cmd)
+	addPinned(cmd, &f)
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -17,13 +16,8 @@ import (
 // when it has been asked for patience times. It returns the state folder.
 func historian(t *testing.T, patience int, orders *[]url.Values) string {
 	t.Helper()
-	dir := shortTempDir(t)
-	l, err := net.Listen("unix", strings.TrimPrefix(node.ControlSocket(dir), "unix://"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := node.HistoryStatus{Node: "sg-1", Generations: []node.GenerationStatus{{Version: "cc03", Wanted: true, Served: true, Acked: true}, {Version: "cc02"}, {Version: "dd01"}}}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveControl(t, func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		serve := func(version string) {
 			for i := range h.Generations {
@@ -47,17 +41,7 @@ func historian(t *testing.T, patience int, orders *[]url.Values) string {
 			}
 		}
 		admin.WriteJSON(w, h)
-	})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(l)
-	}()
-	t.Cleanup(func() {
-		s.Close()
-		<-done
 	})
-	return dir
 }
 
 func TestRollbackPinsWhatIsMeantAndWaitsForEnvoy(t *testing.T) {
