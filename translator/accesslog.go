@@ -116,8 +116,7 @@ func logFormat(node dmsc.NodeID, listener string) *corev3.SubstitutionFormatStri
 		panic(err) // there is nothing but text in it
 	}
 	return &corev3.SubstitutionFormatString{
-		Format:            &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
-		OmitEmptyValues:   true,
-		JsonFormatOptions: &corev3.JsonFormatOptions{SortProperties: true},
+		Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
+		OmitEmptyValues: true,
 	}
 }

@@ -26,9 +26,8 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.WaitForHandlers(true), // no event comes after Stop
 		grpc.MaxConcurrentStreams(32),
 		grpc.MaxRecvMsgSize(maxRequest),
-		// Thousands of clients that have nothing to say: no buffer of their own
-		// while nothing is written, and a small one to read requests.
-		grpc.SharedWriteBuffer(true),
+		// Thousands of clients that have nothing to say: a small buffer to read
+		// requests, and none of their own to write, which is gRPC's default.
 		grpc.ReadBufferSize(4 << 10),
 		// The bootstrap has Envoy ping every 5 s; by default gRPC takes that for abuse and closes.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
