@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 )
 
@@ -69,25 +69,13 @@ func TestARefusedListenerIsToldAndHealsAndARollbackIsToldAndEnds(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "envoy.yaml"), bootstrap, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run := func(name string, args ...string) {
-		t.Helper()
-		log, err := os.Create(filepath.Join(dir, filepath.Base(name)+".log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(name, args...)
-		cmd.Stdout, cmd.Stderr = log, log
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-			_ = cmd.Wait()
-			log.Close()
-		})
+	group := lab.NewGroup()
+	t.Cleanup(func() { _ = group.Stop(5 * time.Second) })
+	if _, err := group.Start(lab.Command{Name: "agent", Path: binary, Args: []string{"node", "--config", file}, Log: filepath.Join(dir, "agent.log")}); err != nil {
+		t.Fatal(err)
 	}
-	run(binary, "node", "--config", file)
-	run(envoy.Path, "-c", filepath.Join(dir, "envoy.yaml"), "--concurrency", "1", "--disable-hot-restart")
+	// It is live with its last listener only.
+	labtest.LaunchEnvoy(t, lab.EnvoyConfig{Name: "envoy", Bootstrap: filepath.Join(dir, "envoy.yaml")})
 
 	type state struct {
 		State   string

@@ -201,12 +201,9 @@ services: [{prefix: a/1, address: "{pod}"}]
 		t.Errorf("%v", lines)
 	}
 	// And changed while it runs, in millionths.
-	admin := n.admin(n.states["sg-1"])
-	response, err := admin.Post("http://admin/runtime_modify?dmsc.access_log.sample=1000000", "", nil)
-	if err != nil {
+	if err := n.envoys["sg-1"].Post(t.Context(), "/runtime_modify?dmsc.access_log.sample=1000000"); err != nil {
 		t.Fatal(err)
 	}
-	response.Body.Close()
 	n.get(t, ingress, "/", "", "dmsc-service-prefix: a/1")
 	logged(t, file, 3)
 }

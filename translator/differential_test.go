@@ -1,16 +1,12 @@
 package translator_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +23,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
@@ -126,7 +124,10 @@ func stock[M proto.Message](messages []M) (out []typesv3.Resource) {
 }
 
 // side is one xDS server and its Envoy, on a loopback address of their own.
-type side struct{ envoy, dir, ip string }
+type side struct {
+	envoy, dir, ip string
+	admin          lab.Admin // of the Envoy that was started last
+}
 
 func newSide(t *testing.T, envoy, name string) *side {
 	t.Helper()
@@ -162,41 +163,12 @@ func (s *side) start(t *testing.T) (end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, s.envoy, "-c", writeYAML(t, boot), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
-		"--drain-time-s", "1", "--drain-strategy", "immediate") // what is being drained is in the dump
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = cmd.Wait() }()
-	end = func() { cancel(); <-done }
-	t.Cleanup(end)
-	s.until(t, "Envoy is not live", func() (bool, string) {
-		_, err := s.get("/ready")
-		return err == nil, fmt.Sprint(err)
+	e := labtest.StartEnvoy(t, lab.EnvoyConfig{
+		Name: "envoy", Binary: s.envoy, Bootstrap: writeYAML(t, boot), Admin: filepath.Join(s.dir, "admin.sock"),
+		Drain: time.Second, // what is being drained is in the dump
 	})
-	return end
-}
-
-func (s *side) get(path string) ([]byte, error) {
-	admin := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "admin.sock"))
-		},
-	}}
-	resp, err := admin.Get("http://admin" + path)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", path, resp.Status)
-	}
-	return body, err
+	s.admin = e.Admin
+	return func() { _ = e.Kill(); <-e.Done() }
 }
 
 func (s *side) until(t *testing.T, what string, is func() (bool, string)) {
@@ -218,7 +190,7 @@ func (s *side) until(t *testing.T, what string, is func() (bool, string)) {
 // dump is what the Envoy runs, without what tells when and from whom it came.
 func (s *side) dump(t *testing.T) string {
 	t.Helper()
-	body, err := s.get("/config_dump?include_eds")
+	body, err := s.admin.ConfigDump(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package translator_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,6 +23,8 @@ import (
 	"github.com/cockroachdb/datadriven"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
 
@@ -66,6 +66,7 @@ type network struct {
 	ip       string // a loopback address of this network's own: ports cannot collide
 	ports    map[string]int
 	states   map[string]translator.State
+	envoys   map[string]*lab.Envoy
 	served   atomic.Int64 // requests that pods have seen
 	redact   *strings.Replacer
 	dir      string
@@ -85,6 +86,7 @@ func newNetwork(t *testing.T, envoy string) *network {
 		ip:     fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)),
 		ports:  make(map[string]int),
 		states: make(map[string]translator.State),
+		envoys: make(map[string]*lab.Envoy),
 		redact: strings.NewReplacer(),
 		dir:    dir,
 
@@ -317,62 +319,28 @@ func (n *network) startAs(t *testing.T, text string, change func(*bootstrapv3.Bo
 	}
 	config := writeYAML(t, boot)
 
-	ctx, cancel := context.WithCancel(context.Background())
-	var output strings.Builder
-	cmd := exec.CommandContext(ctx, n.envoy, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
-		"--file-flush-interval-msec", "20")
-	cmd.Stderr = &output
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() { defer close(exited); cmd.Wait() }()
-	t.Cleanup(func() { cancel(); <-exited })
-
-	admin := n.admin(state)
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	late := time.After(30 * time.Second)
-	for {
-		select {
-		case <-late:
-			t.Fatalf("envoy of %s is not live after 30 s", state.Node)
-		case <-exited:
-			t.Fatalf("envoy of %s ended before it was live:\n%s", state.Node, output.String())
-		case <-poll.C:
-		}
-		if response, err := admin.Get("http://admin/ready"); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return
-			}
-		}
-	}
+	n.envoys[string(state.Node)] = labtest.StartEnvoy(t, lab.EnvoyConfig{
+		Name: "envoy of " + string(state.Node), Binary: n.envoy, Bootstrap: config, Admin: strings.TrimPrefix(state.Addrs.Admin, "unix://"),
+		Args: []string{"--file-flush-interval-msec", "20"},
+	})
 }
 
-// admin asks the Envoy of a node about itself.
-func (n *network) admin(s translator.State) http.Client {
-	return http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(s.Addrs.Admin, "unix://"))
-		},
-	}}
+// ask reads a page of the admin interface of a node's Envoy.
+func (n *network) ask(t *testing.T, node, path string) []byte {
+	t.Helper()
+	body, err := n.envoys[node].Get(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
 }
 
 // stats are the counters and gauges of a node's Envoy.
 func (n *network) stats(t *testing.T, node string) map[string]int {
 	t.Helper()
-	admin := n.admin(n.states[node])
-	response, err := admin.Get("http://admin/stats?type=Counters&type=Gauges")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
 	stats := make(map[string]int)
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), ": ")
+	for line := range strings.Lines(string(n.ask(t, node, "/stats?type=Counters&type=Gauges"))) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		stats[name], _ = strconv.Atoi(value)
 	}
 	return stats

@@ -336,16 +336,10 @@ func TestABodyThatNobodyReadsDoesNotPileUp(t *testing.T) {
 // allocated is what a node's Envoy has on its heap, in bytes.
 func (n *network) allocated(t *testing.T, node string) int {
 	t.Helper()
-	admin := n.admin(n.states[node])
-	response, err := admin.Get("http://admin/memory")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
 	var memory struct {
 		Allocated int `json:"allocated,string"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&memory); err != nil {
+	if err := json.Unmarshal(n.ask(t, node, "/memory"), &memory); err != nil {
 		t.Fatal(err)
 	}
 	return memory.Allocated

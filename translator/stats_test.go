@@ -1,7 +1,6 @@
 package translator_test
 
 import (
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -23,17 +22,8 @@ steering: [{prefix: b/2, policy: p, paths: [{path: sg-1 sg-2, weight: 100}]}]
 	for _, name := range []string{"a/1.x", "b/2"} {
 		n.get(t, n.states["sg-1"].Addrs.Ingress, "/", "", "dmsc-service-prefix: "+name)
 	}
-	admin := n.admin(n.states["sg-1"])
-	response, err := admin.Get("http://admin/stats?format=prometheus")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	page, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(string(page), "\n")
+	page := string(n.ask(t, "sg-1", "/stats?format=prometheus"))
+	lines := strings.Split(page, "\n")
 	for _, want := range [][]string{
 		{"envoy_cluster_upstream_rq_total{", `dmsc_kind="local"`, `dmsc_cluster="local/a/1!x"`, "} 1"},
 		{"envoy_cluster_upstream_cx_total{", `dmsc_kind="group"`, `dmsc_cluster="group/sg-2"`},
@@ -52,7 +42,7 @@ steering: [{prefix: b/2, policy: p, paths: [{path: sg-1 sg-2, weight: 100}]}]
 		}
 	}
 	for _, unwanted := range []string{"vcluster", "circuit_breakers_high"} {
-		if strings.Contains(string(page), unwanted) {
+		if strings.Contains(page, unwanted) {
 			t.Errorf("the page has %s", unwanted)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,7 +20,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 
-	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
@@ -210,7 +210,7 @@ static_resources:
     load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: "%[1]s/xds.sock"}}}}]}]}
 `
 
-type admin struct{ client *http.Client }
+type admin struct{ lab.Admin }
 
 func startEnvoy(t *testing.T, dir, api string) admin {
 	t.Helper()
@@ -220,38 +220,16 @@ func startEnvoy(t *testing.T, dir, api string) admin {
 // launchEnvoy starts one whose admin listener is dir/admin.sock.
 func launchEnvoy(t *testing.T, dir string, boot []byte) admin {
 	t.Helper()
-	envoy, err := envoybin.Find(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	config := filepath.Join(dir, "envoy.yaml")
 	if err := os.WriteFile(config, boot, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(envoy.Path, "-c", config, "--concurrency", "1", "--disable-hot-restart", "-l", "warn")
-	cmd.Stdout, cmd.Stderr = t.Output(), t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
-	}}
-	t.Cleanup(transport.CloseIdleConnections)
-	return admin{&http.Client{Transport: transport}}
+	return admin{labtest.LaunchEnvoy(t, lab.EnvoyConfig{Name: "envoy", Bootstrap: config, Admin: filepath.Join(dir, "admin.sock")}).Admin}
 }
 
 func (a admin) get(t *testing.T, path string) string {
 	t.Helper()
-	resp, err := a.client.Get("http://admin" + path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	body, err := a.Get(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,33 +1,28 @@
 package main
 
 import (
-	"context"
-	"io"
-	"net"
-	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 )
 
 // What an Envoy says of itself is explained as the topology is that it was
 // made of, up to the next node, of which there is no word.
 func TestExplainTakesWhatAnEnvoyRuns(t *testing.T) {
-	envoy := findEnvoy(t)
 	dir := shortTempDir(t)
 	t.Chdir(dir)
 	ip := "127.91.3.7"
 	writeFile(t, "net.yaml", movedFigure2(ip, dir), 0o644)
 	text := output(t, "translate", "-f", "net.yaml", "--node", "sg-1")
 	writeFile(t, "sg-1.yaml", string(text), 0o644)
-	cmd := exec.CommandContext(t.Context(), envoy, "-c", "sg-1.yaml", "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-	if err := cmd.Start(); err != nil {
+	running := labtest.StartEnvoy(t, lab.EnvoyConfig{Name: "envoy", Bootstrap: "sg-1.yaml", Admin: dir + "/sg-1.admin"})
+	dump, err := running.ConfigDump(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { cmd.Process.Kill(); cmd.Wait() }()
-	dump := dumpOf(t, dir+"/sg-1.admin")
-	writeFile(t, "sg-1.json", dump, 0o644)
+	writeFile(t, "sg-1.json", string(dump), 0o644)
 
 	offline := strings.Split(string(output(t, "explain", "-f", "net.yaml", "--node", "sg-1", "b/4")), "\n\n2 ")[0]
 	dumped := command(t, "dmsc explain --config-dump sg-1.json --node sg-1 b/4")
@@ -46,42 +41,5 @@ func TestExplainTakesWhatAnEnvoyRuns(t *testing.T) {
 	writeFile(t, "half.json", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {"node": {"id": "sg-1"}}}]}`, 0o644)
 	if got := command(t, "dmsc explain --config-dump half.json --node sg-1 b/4"); got != "! dmsc: half.json: config_dump: there are no endpoints in it: ask for /config_dump?include_eds\nexit 2\n" {
 		t.Error(got)
-	}
-}
-
-// dumpOf waits until an Envoy serves and asks what it runs.
-func dumpOf(t *testing.T, socket string) string {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	late := time.After(30 * time.Second)
-	for {
-		select {
-		case <-late:
-			t.Fatal("envoy is not live after 30 s")
-		case <-poll.C:
-		}
-		if live, err := client.Get("http://admin/ready"); err == nil {
-			live.Body.Close()
-			if live.StatusCode != http.StatusOK {
-				continue
-			}
-			dump, err := client.Get("http://admin/config_dump?include_eds")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer dump.Body.Close()
-			text, err := io.ReadAll(dump.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(text)
-		}
 	}
 }

@@ -54,7 +54,7 @@ var may = map[string][]string{
 }
 
 // wiring packages join everything; they may import all but each other's tops.
-var wiring = []string{"internal/node", "internal/lab", "internal/toy", "internal/demo", "internal/bench", "internal/cli", "internal/sim", "client", "cmd/dmsc", "e2e"}
+var wiring = []string{"internal/node", "internal/lab", "internal/lab/labtest", "internal/toy", "internal/demo", "internal/bench", "internal/cli", "internal/sim", "client", "cmd/dmsc", "e2e"}
 
 // pure packages take the time as an argument and do nothing themselves.
 var pure = []string{".", "linkstate", "linkstate/spf", "linkstate/rib", "translator", "translator/envoysim", "scsc/policy", "internal/border"}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,8 +18,9 @@ type EnvoyConfig struct {
 	Binary    string // from envoybin.Find
 	Bootstrap string // file; its admin listens on the Unix socket Admin
 	Admin     string
-	Log       string   // file
-	Args      []string // added to the command line
+	Log       string        // file
+	Drain     time.Duration // of listeners that go, in whole seconds; 0 is 30 s
+	Args      []string      // added to the command line
 }
 
 // Envoy is a running Envoy and its admin interface.
@@ -43,7 +45,7 @@ func LaunchEnvoy(g *Group, c EnvoyConfig) (*Envoy, error) {
 	p, err := g.Start(Command{
 		Name: c.Name, Path: c.Binary, Log: c.Log,
 		Args: append([]string{"-c", c.Bootstrap, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
-			"--drain-time-s", "30", "--drain-strategy", "immediate"}, c.Args...),
+			"--drain-time-s", fmt.Sprint(int(cmp.Or(c.Drain, 30*time.Second).Seconds())), "--drain-strategy", "immediate"}, c.Args...),
 	})
 	if err != nil {
 		return nil, err
@@ -85,7 +87,17 @@ func AdminAt(socket string) Admin {
 
 // Get returns the body of GET path, for example "/clusters?format=json".
 func (a Admin) Get(ctx context.Context, path string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
+	return a.do(ctx, http.MethodGet, path)
+}
+
+// Post orders what path says, for example "/runtime_modify?key=value".
+func (a Admin) Post(ctx context.Context, path string) error {
+	_, err := a.do(ctx, http.MethodPost, path)
+	return err
+}
+
+func (a Admin) do(ctx context.Context, method, path string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +108,7 @@ func (a Admin) Get(ctx context.Context, path string) ([]byte, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("envoy admin: GET %s: %s: %.200s", path, resp.Status, body)
+		err = fmt.Errorf("envoy admin: %s %s: %s: %.200s", method, path, resp.Status, body)
 	}
 	return body, err
 }

@@ -2,7 +2,6 @@ package envoysim_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +24,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/lab"
+	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
@@ -417,51 +417,12 @@ func startEnvoy(t *testing.T, envoy string, s translator.State, r translator.Res
 	}
 	file := filepath.Join(dir, "envoy.yaml")
 	writeYAML(t, file, boot)
-	ctx, cancel := context.WithCancel(context.Background())
-	var log strings.Builder
-	cmd := exec.CommandContext(ctx, envoy, "-c", file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() { defer close(exited); cmd.Wait() }()
-	t.Cleanup(func() { cancel(); <-exited })
-
-	admin := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	late := time.After(30 * time.Second)
-	for {
-		select {
-		case <-late:
-			t.Fatal("envoy is not live after 30 s")
-		case <-exited:
-			t.Fatalf("envoy ended before it was live:\n%s", log.String())
-		case <-poll.C:
+	e := labtest.StartEnvoy(t, lab.EnvoyConfig{Name: "envoy", Binary: envoy, Bootstrap: file, Admin: socket})
+	return func(path string) []byte {
+		body, err := e.Get(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if response, err := admin.Get("http://admin/ready"); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return func(path string) []byte {
-					response, err := admin.Get("http://admin" + path)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer response.Body.Close()
-					body, err := io.ReadAll(response.Body)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return body
-				}
-			}
-		}
+		return body
 	}
 }
