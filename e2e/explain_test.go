@@ -56,3 +56,20 @@ func TestExplainFollowsARequestThroughRunningEnvoys(t *testing.T) {
 		t.Errorf("without %s: exit code %d, by %s:\n%s", next, code, nodes, text)
 	}
 }
+
+// The database of a running node tells of the network that its topology file
+// describes.
+func TestWhatifOfARunningNodeIsThatOfItsTopology(t *testing.T) {
+	n := shared(t)
+	whatif := func(args ...string) string {
+		out, err := exec.CommandContext(t.Context(), binary, append([]string{"whatif", "--fail-node", "sr-2", "--from", "sg-1", "b/4"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return string(out)
+	}
+	live, offline := whatif("--server", n.Node("sr-3").Agent.Health), whatif()
+	if live != offline || !strings.Contains(live, " moved ") {
+		t.Errorf("of sr-3's database:\n%s\nof Figure 2:\n%s", live, offline)
+	}
+}

@@ -20,21 +20,30 @@ import (
 type whatifFlags struct {
 	topology, output           string
 	links, nodes, metrics, via []string
+	live                       nodeFlags
 }
 
 func whatifCommand() *cobra.Command {
 	f := new(whatifFlags)
 	cmd := &cobra.Command{
-		Use:   "whatif --topology FILE --fail-link A:B [NAME …]",
-		Short: "Say what a failure or another metric would do to a network, offline",
+		Use:   "whatif --server NODE | --topology FILE --fail-link A:B [NAME …]",
+		Short: "Say what a failure or another metric would do to a network",
 		Long: "Compare a converged network with what becomes of it: which names each gateway would reach by another way,\n" +
 			"which it would lose, and what happens to requests in between, while only the ends of a dead link know of it\n" +
 			"and each Envoy does with its alternates what it can. A link is A:B, or A:B#ID beside others of the two nodes.\n\n" +
 			"  dmsc whatif --fail-link sr-1:sr-3 --fail-node sr-2\n" +
 			"  dmsc whatif -f net.yaml --set-metric sr-1:sr-2=100 --from sg-1 b/4\n\n" +
+			"--server, or a fleet in " + nodesEnv + ", takes the network of the database of a running node, the first that answers:\n\n" +
+			"  dmsc whatif --server http://10.0.0.1:17805 --fail-node sr-2\n\n" +
 			"Without NAME it is all names. The exit code is 0 if nothing becomes unreachable, 1 if something does.",
 		RunE: func(cmd *cobra.Command, names []string) error {
-			t, err := topologyOf(cmd, f.topology)
+			var t *topology.Topology
+			var err error
+			if f.live.wanted(f.topology != "") {
+				t, err = liveTopology(cmd, &f.live)
+			} else {
+				t, err = topologyOf(cmd, f.topology)
+			}
 			if err != nil {
 				return err
 			}
@@ -62,6 +71,8 @@ func whatifCommand() *cobra.Command {
 	fl.StringSliceVar(&f.metrics, "set-metric", nil, "metric of a link in both directions, A:B=METRIC (repeatable)")
 	fl.StringSliceVar(&f.via, "from", nil, "gateway to look from (repeatable; default: all)")
 	fl.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
+	f.live.addServers(cmd)
+	cmd.MarkFlagsMutuallyExclusive("topology", "server")
 	cmd.MarkFlagsOneRequired("fail-link", "fail-node", "set-metric")
 	return cmd
 }
