@@ -48,7 +48,7 @@ func (b *builder) accessLogs(listener string) []*accesslogv3.AccessLog {
 	format := logFormat(b.Node, listener)
 	log := &accesslogv3.AccessLog{
 		Name:       "dmsc/access-log",
-		Filter:     logFilter(l),
+		Filter:     logFilter(l, listener),
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: typed(&streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format}})},
 	}
 	if l.To != stdout {
@@ -60,8 +60,20 @@ func (b *builder) accessLogs(listener string) []*accesslogv3.AccessLog {
 	return []*accesslogv3.AccessLog{log}
 }
 
-// logFilter lets a share of all requests pass, and another of the errors.
-func logFilter(l AccessLog) *accesslogv3.AccessLogFilter {
+// logFilter lets a share of all requests pass, and another of the errors; of the
+// probes of neighbours, which come up to twenty times a second, nothing.
+func logFilter(l AccessLog, listener string) *accesslogv3.AccessLogFilter {
+	share := shareFilter(l)
+	switch {
+	case listener != fabricName:
+		return share
+	case share == nil:
+		return noProbe()
+	}
+	return both(noProbe(), share)
+}
+
+func shareFilter(l AccessLog) *accesslogv3.AccessLogFilter {
 	if l.Sample == everyRequest {
 		return nil
 	}

@@ -208,6 +208,31 @@ services: [{prefix: a/1, address: "{pod}"}]
 	logged(t, file, 3)
 }
 
+// Neighbours ask many times a second whether an Envoy has a FIB: that is no
+// traffic, however much of it is written.
+func TestTheProbesOfNeighboursAreNotWritten(t *testing.T) {
+	envoy := findEnvoy(t)
+	for _, shares := range []string{"sample: 1000000", "sample: 999999, sampleerrors: 1000000"} {
+		n := newNetwork(t, envoy)
+		n.pod(t, pod{name: "pod"})
+		file := filepath.Join(n.dir, "log.json")
+		n.start(t, n.expand(`
+node: sg-1
+addrs: {ingress: "{sg-1}", fabric: "{sg-1.fabric}", probe: "{sg-1.probe}"}
+accessLog: {to: `+file+`, fabric: true, `+shares+`}
+entries: [{prefix: a/1, local: true}]
+services: [{prefix: a/1, address: "{pod}"}]
+`))
+		fabric := n.states["sg-1"].Addrs.Fabric
+		for _, header := range []string{"dmsc-service-prefix: dmsc/hello", "dmsc-service-prefix: a/99", "dmsc-service-prefix: dmsc/hello", "accept: x"} {
+			n.get(t, fabric, "/", "", header)
+		}
+		if lines := logged(t, file, 2); lines[0]["prefix"] != "a/99" || lines[1]["prefix"] != nil {
+			t.Errorf("%s: %v", shares, lines)
+		}
+	}
+}
+
 // A log that is off is not there: Envoy has nothing to skip.
 func TestALogThatIsOffIsNotInTheResources(t *testing.T) {
 	s := readScene(t, "testdata/figure2-sg-1.yaml")

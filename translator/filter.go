@@ -6,6 +6,7 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
@@ -52,6 +53,14 @@ func sampled(key string, share uint32) *accesslogv3.AccessLogFilter {
 			PercentSampled: &typev3.FractionalPercent{Numerator: share, Denominator: typev3.FractionalPercent_MILLION},
 		},
 	}}
+}
+
+// noProbe is for requests that are not a neighbour's question whether this Envoy
+// has a FIB.
+func noProbe() *accesslogv3.AccessLogFilter {
+	hello := headerMatches(headerPrefix, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: helloPrefix}})
+	hello.InvertMatch, hello.TreatMissingHeaderAsEmpty = true, true
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{Header: hello}}}
 }
 
 func both(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
