@@ -199,16 +199,18 @@ func (d dumps) add(source string, text []byte) error {
 	if err == nil && d.envoys[id] != nil {
 		err = fmt.Errorf("node %s has been read before", id)
 	}
+	var envoy *envoysim.Node
 	if err == nil {
-		d.envoys[id], err = envoysim.New(r)
+		envoy, err = envoysim.New(r)
 	}
 	if err != nil {
 		return exit(exitUsage, fmt.Errorf("%s: %w", source, err))
 	}
 	n := topology.Node{ID: id, Role: dmsc.RoleSR}
-	if slices.Contains(d.envoys[id].Listeners(), "dmsc/ingress") {
+	if slices.Contains(envoy.Listeners(), "dmsc/ingress") {
 		n.Role = dmsc.RoleSG
 	}
+	d.envoys[id] = envoy
 	d.Nodes = append(d.Nodes, n)
 	d.ribs[id] = rib.NewRIB(id)
 	return nil

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
+	"github.com/dmsc-mesh/dmsc/internal/node"
 )
 
 // What an Envoy says of itself is explained as the topology is that it was
@@ -41,5 +42,20 @@ func TestExplainTakesWhatAnEnvoyRuns(t *testing.T) {
 	writeFile(t, "half.json", `{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump", "bootstrap": {"node": {"id": "sg-1"}}}]}`, 0o644)
 	if got := command(t, "dmsc explain --config-dump half.json --node sg-1 b/4"); got != "! dmsc: half.json: config_dump: there are no endpoints in it: ask for /config_dump?include_eds\nexit 2\n" {
 		t.Error(got)
+	}
+
+	// The same from its agent, whose neighbour is known at that address.
+	sg1 := &fakeNode{about: about("sg-1"), dump: string(dump), adjacencies: []node.AdjacencyStatus{{Neighbor: "sr-2", Data: ip + ":15951"}}}
+	sr2 := &fakeNode{about: about("sr-2"), dump: `{"configs": []}`}
+	ask := "dmsc explain --node sg-1 b/4 --server " + sg1.serve(t)
+	for _, c := range []struct{ line, end string }{
+		{ask, "which has not been asked: name it with --server\nexit 1\n"},
+		{ask + " --server " + sr2.serve(t), "of which nothing is known: the Envoy of sr-2: config_dump: there is no bootstrap with a node.id in it\nexit 2\n"},
+	} {
+		live := command(t, c.line)
+		want := "! dmsc: the request goes on to sr-2 at " + ip + ":15951, " + c.end
+		if !strings.HasSuffix(live, want) || !strings.Contains(live, "  try      sr-2 at "+ip+":15951\n") {
+			t.Errorf("%s\ndoes not end with %s", live, want)
+		}
 	}
 }

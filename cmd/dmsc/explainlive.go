@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -34,7 +35,7 @@ func liveNetwork(cmd *cobra.Command, f *nodeFlags) (*offline, error) {
 	d.absent, d.neighbours = absent, make(map[string]dmsc.NodeID)
 	for _, r := range answers {
 		if err := d.add("the Envoy of "+r.name, r.text); err != nil {
-			return nil, err
+			d.absent = errors.Join(d.absent, err) // as good as none
 		}
 		for _, a := range r.adjacencies {
 			if a.Data != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,6 +27,7 @@ type fakeNode struct {
 	lookups     map[string]node.Lookup
 	log         []node.Computation
 	history     node.HistoryStatus
+	dump        string // of its Envoy, "" for an agent without the page
 	asked       atomic.Int64
 }
 
@@ -34,7 +36,11 @@ func (f *fakeNode) serve(t *testing.T) string {
 	page := func(view func() any) admin.Page {
 		return func(url.Values) (any, error) { return view(), nil }
 	}
-	s := httptest.NewServer(admin.Handler(admin.Config{JSON: map[string]admin.Page{
+	other := map[string]http.HandlerFunc{}
+	if f.dump != "" {
+		other["/api/v1/envoy/config_dump"] = func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, f.dump) }
+	}
+	s := httptest.NewServer(admin.Handler(admin.Config{Other: other, JSON: map[string]admin.Page{
 		"/api/v1/node":        page(func() any { return f.about }),
 		"/api/v1/adjacencies": page(func() any { return f.adjacencies }),
 		"/api/v1/rib":         f.names,
