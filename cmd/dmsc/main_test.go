@@ -18,7 +18,10 @@ import (
 
 var update = flag.Bool("update", false, "write the files that are generated")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	os.Unsetenv(nodesEnv) // a fleet of whoever runs the tests is no part of them
+	goleak.VerifyTestMain(m)
+}
 
 // Each testdata file is what a person at a terminal would see, in a folder of
 // its own. Commands:
