@@ -14,7 +14,9 @@
 //	policies of the SCSC (scsc.Client)  ─┼─▶ events ─▶ loop ─▶ settle
 //	probes (internal/measure)           ─┤
 //	Envoy's ACKs, NACKs, going (xds)    ─┤
-//	an operator's drain (drain.go)      ─┤
+//	an operator's documents, drain,     ─┤
+//	  rollback (documents.go, drain.go,  │
+//	  rollback.go)                       │
 //	the clock (deadline of the parts)   ─┘
 //
 // settle (pipeline.go) is the walk of a datum: flood, compute, overlay,
