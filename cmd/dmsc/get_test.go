@@ -232,6 +232,18 @@ func TestReadingVerbs(t *testing.T) {
 	})
 }
 
+// A pin is on purpose; what is refused besides is not.
+func TestARefusalIsNotHiddenByAPin(t *testing.T) {
+	s := node.Summary{Node: "sg-1", Envoy: node.EnvoyStatus{XDS: &node.XDSStatus{Connected: true, Converged: true, Phase: "live", Pinned: &node.PinStatus{}}}}
+	if got := stateOf(answer[node.Summary]{value: s}); got.State != statePinned || len(got.Reasons) != 1 {
+		t.Errorf("%+v", got)
+	}
+	s.Refusals = []node.RefusalStatus{{Type: "clusters", Resource: "c"}}
+	if got := stateOf(answer[node.Summary]{value: s}); got.State != stateRefused || len(got.Reasons) != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestSameDigestsAreEqualWithoutReadingTheRecords(t *testing.T) {
 	t.Setenv(nodesEnv, "")
 	a, b := &fakeNode{about: about("sg-1")}, &fakeNode{about: about("sr-1")} // asking for records would panic

@@ -20,8 +20,8 @@ import (
 type nodeState struct {
 	Node    string `json:"node"` // "" if only the address is known
 	Address string `json:"address"`
-	// State is the worst of: in sync, drained, not in sync, pinned, refused,
-	// starting, no answer, unreachable.
+	// State is the last that applies of: in sync, drained, not in sync, starting,
+	// pinned, refused; or else no answer, unreachable.
 	State string `json:"state"`
 	// Reasons say why it is not in sync; none if it is.
 	Reasons []string `json:"reasons"`
@@ -112,6 +112,9 @@ func stateOf(a answer[node.Summary]) nodeState {
 	if s.FIBStatus.Failed {
 		because(stateNotInSync, "its newest configuration is invalid and was not published, see its log: a bug, report it")
 	}
+	if x != nil && x.Pinned != nil {
+		because(statePinned, "%s", pinText(*x.Pinned))
+	}
 	if d := s.Documents; d != nil && d.Refused != "" {
 		because(stateRefused, "documents %s: %s", d.Path, d.Refused)
 	}
@@ -120,9 +123,6 @@ func stateOf(a answer[node.Summary]) nodeState {
 	}
 	for _, r := range s.Refusals {
 		because(stateRefused, "%s", refusalText(r))
-	}
-	if x != nil && x.Pinned != nil {
-		because(statePinned, "%s", pinText(*x.Pinned))
 	}
 	return out
 }
