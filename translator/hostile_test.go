@@ -293,7 +293,7 @@ entries: [{prefix: b/2, via: [sg-2]}]
 // amount of memory, and gets all of it in the end.
 func TestABodyThatNobodyReadsDoesNotPileUp(t *testing.T) {
 	const size, bound = 128 << 20, 8 << 20
-	read := make(chan struct{})
+	read := make(chan struct{}) // once for each request
 	n, ingress := gateway(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			<-read
@@ -302,7 +302,6 @@ func TestABodyThatNobodyReadsDoesNotPileUp(t *testing.T) {
 		}
 	})
 	for proto, client := range map[string]http.RoundTripper{"h1": new(http.Transport), "h2": h2c(t)} {
-		read = make(chan struct{})
 		before := n.allocated(t, "sg-1")
 		body := &counted{left: size}
 		request := to(t, t.Context(), ingress, "a/1")
@@ -326,7 +325,7 @@ func TestABodyThatNobodyReadsDoesNotPileUp(t *testing.T) {
 		if grown > bound {
 			t.Errorf("%s: Envoy keeps %d bytes, more than %d", proto, grown, bound)
 		}
-		close(read)
+		read <- struct{}{}
 		if got, want := <-answer, fmt.Sprint("200 ", size); got != want {
 			t.Errorf("%s: %s, want %s", proto, got, want)
 		}
