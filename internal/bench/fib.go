@@ -84,31 +84,24 @@ func (f *fibBench) targets() {
 // forward loads each table into an Envoy of its own, and forwards by one after
 // the other in turn.
 func (f *fibBench) forward(ctx context.Context, dir string) (err error) {
-	next := newNeighbours(ctx)
-	defer func() { err = errors.Join(err, next.close()) }()
-	var planes []*plane
-	defer func() {
-		for _, p := range planes {
-			err = errors.Join(err, p.close())
-		}
-	}()
+	all := &planes{next: newNeighbours(ctx)}
+	defer func() { err = errors.Join(err, all.close()) }()
 	for i, n := range f.Sizes {
 		f.say("load %d prefixes", n)
-		p, err := startPlane(ctx, ours, filepath.Join(dir, fmt.Sprint("fib", i)), f.Envoy, n, next)
+		p, err := all.start(ctx, ours, filepath.Join(dir, fmt.Sprint("fib", i)), f.Envoy, n)
 		if err != nil {
 			return err
 		}
-		planes = append(planes, p)
 		if err := f.load(ctx, p, forwardingBy(n)); err != nil {
 			return err
 		}
 	}
 	f.say("forward")
-	ratios := make([][]float64, len(planes))
-	costs := make([][]float64, len(planes))
+	ratios := make([][]float64, len(f.Sizes))
+	costs := make([][]float64, len(f.Sizes))
 	for round := range f.Rounds + 1 {
 		var first float64
-		for i, p := range planes {
+		for i, p := range all.planes {
 			began := cpuTime(p.envoy.Process)
 			if err := drive(ctx, p.state.Addrs.Ingress, p.prefixes(), roundRequests, uint64(round)); err != nil {
 				return err
@@ -157,25 +150,18 @@ func (f *fibBench) load(ctx context.Context, p *plane, event string) error {
 
 // changes makes each change again and again under load.
 func (f *fibBench) changes(ctx context.Context, dir string) (err error) {
-	next := newNeighbours(ctx)
-	defer func() { err = errors.Join(err, next.close()) }()
-	var planes []*plane
-	defer func() {
-		for _, p := range planes {
-			err = errors.Join(err, p.close())
-		}
-	}()
+	all := &planes{next: newNeighbours(ctx)}
+	defer func() { err = errors.Join(err, all.close()) }()
 	for i, kind := range []string{ours, stockSnapshot} {
-		p, err := startPlane(ctx, kind, filepath.Join(dir, fmt.Sprint("change", i)), f.Envoy, f.Prefixes, next)
+		p, err := all.start(ctx, kind, filepath.Join(dir, fmt.Sprint("change", i)), f.Envoy, f.Prefixes)
 		if err != nil {
 			return err
 		}
-		planes = append(planes, p)
 		if _, err := p.change(ctx, p.state, xds.Routes); err != nil {
 			return err
 		}
 	}
-	for _, p := range planes {
+	for _, p := range all.planes {
 		f.say("%s: next hops and prefixes change at %d requests a second", p.kind, f.RPS)
 		for _, c := range []struct {
 			event string

@@ -152,6 +152,27 @@ func (p *plane) close() error {
 	return err
 }
 
+// planes are several, and the neighbours that they share.
+type planes struct {
+	next   *neighbours
+	planes []*plane
+}
+
+func (a *planes) start(ctx context.Context, kind, dir string, envoy envoybin.Binary, prefixes int) (*plane, error) {
+	p, err := startPlane(ctx, kind, dir, envoy, prefixes, a.next)
+	if err == nil {
+		a.planes = append(a.planes, p)
+	}
+	return p, err
+}
+
+func (a *planes) close() (err error) {
+	for _, p := range a.planes {
+		err = errors.Join(err, p.close())
+	}
+	return errors.Join(err, a.next.close())
+}
+
 // walk is when a change had come how far.
 type walk struct {
 	began, translated, published, sent, acked time.Time

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
+	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 )
 
@@ -175,7 +174,7 @@ func (x *xdsBench) restart(ctx context.Context, kind string, st *startedStage, f
 		if n := f.back.Load() - back; n < int64(x.Streams) {
 			return fmt.Errorf("%d of %d are back", n, x.Streams)
 		}
-		if err := st.ask(ctx, http.MethodGet, "/activity", &at); err != nil {
+		if err := st.orders.Read(ctx, "/activity", nil, &at); err != nil {
 			return err
 		}
 		if at.Requests < int64(x.Streams*len(f.ask)) || time.Since(time.Unix(0, at.LastNano)) < settling {
@@ -211,7 +210,7 @@ func (x *xdsBench) refused(ctx context.Context, kind, dir string) (err error) {
 	}()
 	var at stageActivity
 	err = lab.Until(ctx, "the client is not served", func(ctx context.Context) error {
-		if err := st.ask(ctx, http.MethodGet, "/activity", &at); err != nil {
+		if err := st.orders.Read(ctx, "/activity", nil, &at); err != nil {
 			return err
 		}
 		if at.Requests < 2 {
@@ -222,7 +221,7 @@ func (x *xdsBench) refused(ctx context.Context, kind, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := st.ask(ctx, http.MethodPost, "/change/"+changeBad, &changed{}); err != nil {
+	if err := st.orders.Do(ctx, http.MethodPost, "/change/"+changeBad, nil, &changed{}); err != nil {
 		return err
 	}
 	begun, before := time.Now(), refusals.Load()
@@ -261,7 +260,7 @@ func (x *xdsBench) on(ctx context.Context, s Stage, remember bool, measure func(
 			cancel()
 			return errors.New(st.LogTail(3))
 		}
-		return st.ask(ctx, http.MethodGet, "/usage", &before)
+		return st.orders.Read(ctx, "/usage", nil, &before)
 	})
 	if err != nil {
 		return err
@@ -280,7 +279,7 @@ func (x *xdsBench) on(ctx context.Context, s Stage, remember bool, measure func(
 	if err != nil {
 		return err
 	}
-	if err := st.ask(ctx, http.MethodGet, "/usage", &now); err != nil {
+	if err := st.orders.Read(ctx, "/usage", nil, &now); err != nil {
 		return err
 	}
 	report(now, before)
@@ -293,7 +292,7 @@ type startedStage struct {
 	group  *lab.Group
 	stage  Stage
 	binary string
-	client *http.Client
+	orders admin.Client
 }
 
 // stage starts a server; end ends it.
@@ -301,13 +300,9 @@ func (x *xdsBench) stage(s Stage) (st *startedStage, end func() error, err error
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	orders := filepath.Join(s.Dir, "orders.sock")
-	st = &startedStage{group: lab.NewGroup(), stage: s, binary: x.Binary, client: &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", orders)
-		},
-	}}}
+	st = &startedStage{
+		group: lab.NewGroup(), stage: s, binary: x.Binary, orders: admin.Client{Address: "unix://" + filepath.Join(s.Dir, "orders.sock")},
+	}
 	end = func() error { return st.group.Stop(5 * time.Second) }
 	if err := st.start(); err != nil {
 		return nil, nil, errors.Join(err, end())
@@ -329,25 +324,5 @@ func (st *startedStage) start() (err error) {
 func (st *startedStage) change(ctx context.Context, what string) (c changed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stageLimit)
 	defer cancel()
-	return c, st.ask(ctx, http.MethodPost, "/change/"+what, &c)
-}
-
-func (st *startedStage) ask(ctx context.Context, method, path string, v any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://stage"+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := st.client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, body)
-	}
-	return json.Unmarshal(body, v)
+	return c, st.orders.Do(ctx, http.MethodPost, "/change/"+what, nil, &c)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/admin"
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
@@ -479,23 +479,7 @@ func (n *Network) writeYAML(name string, v map[string]any) error {
 
 // Get reads a JSON page of a process's health listener into v.
 func Get(ctx context.Context, addr, path string, v any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s%s answers %s: %s", addr, path, resp.Status, body)
-	}
-	return json.Unmarshal(body, v)
+	return admin.Client{Address: addr}.Read(ctx, path, nil, v)
 }
 
 // Status asks a node's agent what it believes.
