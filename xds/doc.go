@@ -49,7 +49,7 @@
 //
 // # Going back
 //
-// The last sets of each node are kept (History). Rollback pins a node to one of
+// The last sets of each node are kept (History), 10 unless they are very large. Rollback pins a node to one of
 // them: newer ones are recorded and wait for Resume, while the endpoints of
 // the pinned set's clusters go on following the newest set, because they carry
 // liveness.

@@ -48,10 +48,13 @@ var (
 	ErrUnknownVersion = errors.New("the history does not have this version")
 )
 
-// past is one entry of a history. Its set is the latest.
+// past is one entry of a history.
 type past struct {
-	Published
-	set *compiled
+	version string
+	time    time.Time
+	changes *[numTypes]Changes
+	set     *compiled // the latest
+	own     int       // bytes of it that the entry behind it has not
 }
 
 type pin struct {
@@ -61,6 +64,10 @@ type pin struct {
 
 // namesShown bounds Changes.Names.
 const namesShown = 10
+
+// historyBytes bounds what the history of a node keeps alive for itself, in
+// encoded bytes: all that its newest set does not have.
+const historyBytes = 64 << 20
 
 // publish records c as the newest set, and serves it unless the node is
 // pinned. It needs n.publishing.
@@ -81,15 +88,25 @@ func (n *node) note(new *step, now time.Time, keep int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if last := len(n.history) - 1; last >= 0 && !new.others {
-		n.history[last].Latest, n.history[last].set = c.version, c
+		n.history[last].set = c
 		return
+	} else if last >= 0 {
+		n.history[last].own = new.replaced
 	}
-	n.history = append(n.history, &past{Published{Version: c.version, Time: now, Latest: c.version, Changes: new.summary}, c})
+	n.history = append(n.history, &past{version: c.version, time: now, changes: new.summary, set: c})
 	if n.pin != nil {
 		keep++ // the pinned one, for as long as it is
 	}
-	for len(n.history) > keep {
+	bytes := 0
+	for _, p := range n.history {
+		bytes += p.own
+	}
+	for len(n.history) > keep || bytes > historyBytes {
 		i := slices.IndexFunc(n.history, func(p *past) bool { return n.pin == nil || p != n.pin.to })
+		if i == len(n.history)-1 {
+			return // what is left is pinned, or served
+		}
+		bytes -= n.history[i].own
 		n.history = slices.Delete(n.history, i, i+1)
 	}
 }
@@ -121,13 +138,18 @@ func (c *compiled) withEndpoints(sets ...*compiled) *compiled {
 	return newCompiled(types, like...)
 }
 
-// sumUp counts the changes by type; others says whether any is of something else
-// than endpoints.
-func (s *step) sumUp() (sum [numTypes]Changes, others bool) {
+// sumUp counts the changes by type, and what they replace.
+func (s *step) sumUp() {
+	sum := new([numTypes]Changes)
+	s.summary = sum
 	var names [numTypes][]string
 	for _, c := range s.changes {
 		of, sign := &sum[c.typ], "~"
-		switch before, after := s.from.get(c.typ, c.name), s.to.get(c.typ, c.name); {
+		before, after := s.from.get(c.typ, c.name), s.to.get(c.typ, c.name)
+		if before != nil {
+			s.replaced += len(before.wire.GetResource().GetValue())
+		}
+		switch {
 		case before == nil:
 			of.Added++
 			sign = "+"
@@ -138,17 +160,17 @@ func (s *step) sumUp() (sum [numTypes]Changes, others bool) {
 			of.Changed++
 		}
 		names[c.typ] = append(names[c.typ], sign+c.name)
-		others = others || c.typ != Endpoints
+		s.others = s.others || c.typ != Endpoints
 	}
 	for t := range sum {
 		slices.SortFunc(names[t], func(a, b string) int { return cmp.Or(cmp.Compare(a[1:], b[1:]), cmp.Compare(a, b)) })
 		sum[t].Names = slices.Clone(names[t][:min(len(names[t]), namesShown)])
 	}
-	return sum, others
 }
 
 // History lists the last Config.History sets published to a node, newest
-// first. Nothing of it outlives the server.
+// first; fewer if more than 64 MiB of their encoded bytes were not in the
+// newest. Nothing of it outlives the server.
 func (s *Server) History(name string) ([]Published, error) {
 	n, err := s.known(name)
 	if err != nil {
@@ -158,9 +180,10 @@ func (s *Server) History(name string) ([]Published, error) {
 	defer n.mu.Unlock()
 	var list []Published
 	for _, p := range slices.Backward(n.history) {
-		entry := p.Published
-		entry.Pinned = n.pin != nil && n.pin.to == p
-		list = append(list, entry)
+		list = append(list, Published{
+			Version: p.version, Time: p.time, Latest: p.set.version, Changes: *p.changes,
+			Pinned: n.pin != nil && n.pin.to == p,
+		})
 	}
 	return list, nil
 }
@@ -180,7 +203,7 @@ func (s *Server) Rollback(name, version string) (served string, err error) {
 	defer n.publishing.Unlock()
 	i := -1
 	for j, p := range n.history {
-		if p.Version == version || p.Latest == version {
+		if p.version == version || p.set.version == version {
 			i = j // the newest of equals
 		}
 	}
@@ -236,7 +259,7 @@ func (n *node) pinned() *Pinned {
 		return nil
 	}
 	return &Pinned{
-		Version: n.pin.to.Version, Since: n.pin.since, Newest: n.newest.version,
+		Version: n.pin.to.version, Since: n.pin.since, Newest: n.newest.version,
 		Waiting: len(n.history) - 1 - slices.Index(n.history, n.pin.to),
 	}
 }

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 )
@@ -155,5 +159,36 @@ func TestRollbackOfWhatIsNotThereChangesNothing(t *testing.T) {
 	c.ExpectNothing()
 	if st := f.status("sg-1"); st.Pinned != nil || !st.Converged {
 		t.Errorf("status %+v", st)
+	}
+}
+
+// What an old set alone keeps alive counts; what the newest has too does not.
+func TestLargeSetsLeaveTheHistoryBeforeTheirTime(t *testing.T) {
+	f := serve(t, xds.Config{})
+	large := func(rev int) xds.Set {
+		set := simple("a")
+		set.Clusters[0].Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"large": {Fields: map[string]*structpb.Value{"is": structpb.NewStringValue(strings.Repeat(string(rune('a'+rev)), 20<<20))}},
+		}}
+		return set
+	}
+	var versions []string
+	for rev := range 5 {
+		versions = append(versions, f.publish("sg-1", large(rev)))
+	}
+	for i := range 3 { // the same large cluster, and one that is small
+		set := large(4)
+		small := simple(names("c", i+1)...)
+		set.Clusters, set.Endpoints = append(set.Clusters, small.Clusters...), append(set.Endpoints, small.Endpoints...)
+		versions = append(versions, f.publish("sg-1", set))
+	}
+	h := f.history("sg-1")
+	slices.Reverse(h)
+	var kept []string
+	for _, p := range h {
+		kept = append(kept, p.Version)
+	}
+	if !slices.Equal(kept, versions[1:]) {
+		t.Errorf("kept %d of %d sets: %v of %v", len(kept), len(versions), kept, versions)
 	}
 }

@@ -37,8 +37,9 @@ type logEntry struct {
 type step struct {
 	from, to *compiled
 	changes  []change
-	summary  [numTypes]Changes
-	others   bool // something else than endpoints changes
+	summary  *[numTypes]Changes // on its own: it outlives the sets
+	others   bool               // something else than endpoints changes
+	replaced int                // encoded bytes of from that to has not
 }
 
 // step compares two sets, once for all nodes that take the same step.
@@ -47,7 +48,7 @@ func (s *Server) step(from, to *compiled) *step {
 	defer s.stepping.Unlock()
 	if s.last == nil || s.last.from != from || s.last.to != to {
 		s.last = &step{from: from, to: to, changes: diff(from, to)}
-		s.last.summary, s.last.others = s.last.sumUp()
+		s.last.sumUp()
 	}
 	return s.last
 }

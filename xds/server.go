@@ -48,8 +48,9 @@ type Config struct {
 	// SendTimeout bounds how long a client may leave a response unread, or say
 	// nothing at first; then its stream ends. Default 30 s.
 	SendTimeout time.Duration
-	// History is how many published sets of a node are kept for Rollback.
-	// They share what they have in common. Default 10.
+	// History is how many published sets of a node are kept for Rollback, as
+	// long as they take less than 64 MiB. They share what they have in common.
+	// Default 10.
 	History int
 }
 

@@ -36,8 +36,8 @@ func historyCommand() *cobra.Command {
 		Use: "history", Args: cobra.NoArgs,
 		Short: "The last configurations that a node made for its Envoy",
 		Long: "The last configurations that a node made for its Envoy, newest first: what each changed against the one before it, and\n" +
-			"which is wanted (the newest), served, acknowledged and pinned. Changes of health alone make no entry. The history is that\n" +
-			"of this life of the agent.\n\n" + nodeHelp,
+			"which is wanted (the newest), served, acknowledged and pinned. Changes of health alone make no entry. There are 10 entries,\n" +
+			"fewer if older ones take more than 64 MiB for themselves. The history is that of this life of the agent.\n\n" + nodeHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return show(cmd, &f, func(ctx context.Context, a asked) (out node.HistoryStatus, err error) {
 				return out, a.Read(ctx, "/api/v1/xds-history", nil, &out)
