@@ -336,14 +336,20 @@ func TestFollowRunsWhatIsPublished(t *testing.T) {
 	}
 }
 
-// A cluster that is no longer wanted before it is warm can never be
-// acknowledged, and Envoy would not be told anything about clusters any more.
-func TestAClusterThatCanNeverWarmIsTakenBackAtOnce(t *testing.T) {
-	f, c := settled(t, xds.Config{})
+// A client that never answers for a cluster is told of newer clusters all the
+// same, and that the first one is gone. It takes the GateTimeout: until then the
+// answer may come, because the cluster keeps its endpoints to warm with.
+func TestAClusterThatDoesNotWarmIsTakenBackWhenTheClockHasRunOut(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	f, c := settled(t, xds.Config{GateTimeout: timeout})
+	begun := time.Now()
 	f.publish("sg-1", simple("a", "b"))
 	first := c.Expect(xds.Clusters, "+b")
 	version := f.publish("sg-1", simple("a", "c"))
 	second := c.Expect(xds.Clusters, "+c", "-b")
+	if waited := time.Since(begun); waited < timeout {
+		t.Errorf("the next response came after %s, without an answer to the one before", waited)
+	}
 	c.Ack(first)
 	c.Ack(second)
 	c.Subscribe(xds.Endpoints, "c")
