@@ -33,6 +33,9 @@ type backlog struct {
 
 func (st *stream) backlog(t Type) (b backlog) {
 	sub := &st.subs[t]
+	if len(sub.todo) == 0 { // nearly always
+		return b
+	}
 	for name, it := range sub.todo {
 		if !sub.has(name) {
 			continue
@@ -168,8 +171,8 @@ func (st *stream) clusterDue(endpoints string) bool {
 }
 
 // flush sends everything that may be sent now, and returns the gates as they are
-// then. If something is gated it
-// starts the clock; expired is that clock having run out.
+// then. If something is gated it starts the clock; expired is that clock having
+// run out.
 func (st *stream) flush(expired bool) (g gates, err error) {
 	if st.want == nil {
 		return g, nil
@@ -183,6 +186,9 @@ func (st *stream) flush(expired bool) (g gates, err error) {
 	waiting := false
 	for _, t := range sendOrder {
 		sub := &st.subs[t]
+		if len(sub.todo) == 0 {
+			continue
+		}
 		now := g
 		now.force(forced)
 		var due []sent

@@ -24,6 +24,7 @@ type subscription struct {
 	// wanted set has it, if it subscribed to it or is going to.
 	todo     map[string]*item
 	most     int         // len(todo) at its largest
+	spare    *item       // for the next entry
 	inflight []*response // sent and not yet answered, oldest first
 	nonce    string      // of the newest response
 	claims   string      // state-of-the-world: the version the client came with
@@ -134,13 +135,22 @@ func (s *subscription) file(name string) *item {
 	if s.todo == nil {
 		s.todo = map[string]*item{}
 	}
-	it := &item{}
+	it := s.spare
+	if s.spare = nil; it == nil {
+		it = &item{}
+	}
 	s.todo[name] = it
 	s.most = max(s.most, len(s.todo))
 	return it
 }
 
 func (s *subscription) strike(name string) {
+	it := s.todo[name]
+	if it == nil {
+		return
+	}
+	*it = item{}
+	s.spare = it
 	delete(s.todo, name)
 	if len(s.todo) == 0 && s.most > smallMap {
 		s.todo, s.most = nil, 0
