@@ -190,7 +190,10 @@ func resumeCommand() *cobra.Command {
 // generation is the version that is meant by one, by the beginning of one, or
 // by how many to go back.
 func generation(h node.HistoryStatus, to string) (string, error) {
-	if back, err := strconv.Atoi(to); err == nil && strings.HasPrefix(to, "-") {
+	if back, err := strconv.Atoi(to); err == nil && (back <= 0 || len(to) < 4) {
+		if back > 0 { // not the version that happens to begin so
+			return "", fmt.Errorf("--to %s is not in the history of %s: to go back by %s is --to -%s, and a version of digits alone is given with four or more", to, h.Node, to, to)
+		}
 		if -back >= len(h.Generations) {
 			return "", fmt.Errorf("%s has %d configurations in its history: --to %s is none of them", h.Node, len(h.Generations), to)
 		}

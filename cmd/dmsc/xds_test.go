@@ -51,6 +51,8 @@ func TestRollbackPinsWhatIsMeantAndWaitsForEnvoy(t *testing.T) {
 		"dmsc xds rollback --state-dir DIR --to -2":                 {"sg-1: Envoy runs dd01; newer configurations wait for dmsc xds resume\n", "dd01"},
 		"dmsc xds rollback --state-dir DIR --to d --reason INC-204": {"sg-1: Envoy runs dd01; newer configurations wait for dmsc xds resume\n", "dd01"},
 		"dmsc xds rollback --state-dir DIR --to -3":                 {"! dmsc: sg-1 has 3 configurations in its history: --to -3 is none of them\nexit 2\n", ""},
+		"dmsc xds rollback --state-dir DIR --to 0":                  {"sg-1: Envoy runs cc03; newer configurations wait for dmsc xds resume\n", "cc03"},
+		"dmsc xds rollback --state-dir DIR --to 1":                  {"! dmsc: --to 1 is not in the history of sg-1: to go back by 1 is --to -1, and a version of digits alone is given with four or more\nexit 2\n", ""},
 		"dmsc xds rollback --state-dir DIR --to c":                  {"! dmsc: several versions in the history of sg-1 begin with \"c\": cc03, cc02\nexit 2\n", ""},
 		"dmsc xds rollback --state-dir DIR --to e":                  {"! dmsc: no version in the history of sg-1 begins with \"e\"; dmsc xds history lists them\nexit 2\n", ""},
 		"dmsc xds rollback --state-dir DIR --node sg-2":             {"! dmsc: unix://DIR/agent.sock is the agent of sg-1, not of sg-2\nexit 2\n", ""},
