@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
@@ -77,7 +78,7 @@ func (d *documents) leaveOut(o translator.Origin, words string) {
 	})
 	if len(rest.Externals)+len(rest.Aliases) < len(d.inForce.Externals)+len(d.inForce.Aliases) {
 		d.inForce = &rest
-		d.refused = errors.Join(d.refused, fmt.Errorf("%s: refused by Envoy, and left out: %s", o, words))
+		d.refused = errors.Join(d.refused, fmt.Errorf("%s: refused by Envoy, and left out: %s", o, strings.Join(strings.Fields(words), " ")))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
@@ -228,8 +229,15 @@ func texts(origins []OriginStatus) []string {
 	return out
 }
 
-// shortened is a text of at most so many bytes.
+// shortened is a text of at most so many bytes, for terminals and logs: what an
+// Envoy or an operator said has lines, and no other control characters.
 func shortened(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' {
+			return ' '
+		}
+		return r
+	}, s)
 	if len(s) <= most {
 		return s
 	}

@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	dmscv1 "github.com/dmsc-mesh/dmsc/api/dmsc/v1"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
+	"github.com/dmsc-mesh/dmsc/translator"
 )
 
 // What one pod says must not keep the others' prefixes or the whole FIB back.
@@ -49,4 +51,14 @@ func TestAttributesInAnyOrderMakeARecordThatNeighboursTake(t *testing.T) {
 		t.Error(err)
 	}
 	want(t, fmt.Sprint(v.Attributes), "[rack=7 zone=b]")
+}
+
+func TestWordsOfOthersCannotSteerATerminal(t *testing.T) {
+	if got := shortened("a\x1b[31m\r\nb\u009b€", 20); got != "a [31m \nb €" {
+		t.Errorf("%q", got)
+	}
+	d := documents{inForce: &border.Set{Aliases: []translator.Alias{{Host: "a.example"}}}}
+	if d.leaveOut(translator.Origin{Kind: translator.OriginAlias, Name: "a.example"}, "no\nway\n"); !strings.HasSuffix(d.refused.Error(), "left out: no way") {
+		t.Errorf("%q", d.refused)
+	}
 }
