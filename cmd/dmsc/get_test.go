@@ -244,6 +244,16 @@ func TestARefusalIsNotHiddenByAPin(t *testing.T) {
 	}
 }
 
+// A list of nodes with one address twice leaves a node unasked.
+func TestANodeThatAnswersForAnotherIsNotInSync(t *testing.T) {
+	s := node.Summary{Node: "sg-1", Envoy: node.EnvoyStatus{XDS: &node.XDSStatus{Connected: true, Converged: true, Phase: "live"}}}
+	for name, want := range map[string]string{"": stateInSync, "sg-1": stateInSync, "sg-2": stateUnreachable} {
+		if got := stateOf(answer[node.Summary]{nodeAt: nodeAt{name, "http://there"}, value: s}); got.State != want || len(got.Reasons) > 0 != (want != stateInSync) {
+			t.Errorf("asked for %q: %+v", name, got)
+		}
+	}
+}
+
 func TestSameDigestsAreEqualWithoutReadingTheRecords(t *testing.T) {
 	t.Setenv(nodesEnv, "")
 	a, b := &fakeNode{about: about("sg-1")}, &fakeNode{about: about("sr-1")} // asking for records would panic

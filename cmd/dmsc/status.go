@@ -90,6 +90,10 @@ func stateOf(a answer[node.Summary]) nodeState {
 		return out
 	}
 	s := a.value
+	if own := string(s.Node); a.name != "" && a.name != own { // who is meant has not been asked
+		out.State, out.Reasons = stateUnreachable, []string{fmt.Sprintf("at %s answers %s: correct the address", a.address, own)}
+		return out
+	}
 	out.Node, out.Status = string(s.Node), &s
 	because := func(state, format string, args ...any) {
 		out.State, out.Reasons = state, append(out.Reasons, fmt.Sprintf(format, args...))
