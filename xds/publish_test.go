@@ -367,3 +367,27 @@ func TestAPackedConfigurationOutsideItsConstraintsIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// One node after another is often given the very same messages. What is said of
+// them beside counts too.
+func TestTheSameMessagesAreNotTheSameSet(t *testing.T) {
+	s := xds.New(xds.Config{})
+	set := simple("a", "b")
+	all, err := s.Publish("sg-1", set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set.OnDemand = []string{"b"}
+	if some, err := s.Publish("sg-2", set); err != nil || some == all {
+		t.Errorf("published %s with b on demand, %s without, error %v", some, all, err)
+	}
+	set = simple("c")
+	set.Clusters, set.Endpoints, set.Static = nil, nil, []string{"c"}
+	if _, err := s.Publish("sg-1", set); err != nil {
+		t.Fatal(err)
+	}
+	set.Static = nil
+	if _, err := s.Publish("sg-2", set); err == nil {
+		t.Error("a route to a cluster that nobody has is published")
+	}
+}
