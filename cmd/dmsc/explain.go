@@ -145,35 +145,64 @@ func offlineNetwork(cmd *cobra.Command, file string) (*offline, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := simulated(t, nil)
+	o, err := lazily(t)
 	if err != nil {
 		return nil, exit(exitUsage, fmt.Errorf("topology %s: %w", t.Name, err))
 	}
 	return o, nil
 }
 
-// simulated makes the Envoys of a topology; change, if any, is made to what each
-// node knows.
-func simulated(t *topology.Topology, change func(*translator.State)) (*offline, error) {
-	o := &offline{Topology: t, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
-	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+// lazily makes the Envoys of a topology that a request passes, when it does.
+func lazily(t *topology.Topology) (*offline, error) {
+	o := newOffline(t)
+	at := make(map[string]dmsc.NodeID)
 	for _, n := range t.Nodes {
-		state := offlineState(t, t.View(n.ID))
-		if change != nil {
-			change(&state)
+		if other, taken := at[n.Fabric]; taken {
+			return nil, fmt.Errorf("listener dmsc/fabric of %s has the address %s of %s", n.ID, n.Fabric, other)
 		}
-		r, err := translator.Translate(state)
-		if err != nil {
-			return nil, err
-		}
-		if envoys[n.ID], err = envoysim.New(r); err != nil {
-			return nil, fmt.Errorf("the Envoy of %s is not understood: %w", n.ID, err)
-		}
-		o.ribs[n.ID] = state.RIB
+		at[n.Fabric] = n.ID
 	}
+	o.Network = envoysim.Lazy(at, func(id dmsc.NodeID) (*envoysim.Node, error) { return o.envoy(id, nil) })
+	return o, nil
+}
+
+func newOffline(t *topology.Topology) *offline {
+	o := &offline{Topology: t, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
 	for _, p := range t.Pods {
 		for _, s := range p.Services {
 			o.pods[net.JoinHostPort(s.Address, strconv.Itoa(int(s.Port)))] = p.Name
+		}
+	}
+	return o
+}
+
+// envoy makes the RIB and the Envoy of a node.
+func (o *offline) envoy(id dmsc.NodeID, change func(*translator.State)) (*envoysim.Node, error) {
+	state := offlineState(o.Topology, o.View(id))
+	if change != nil {
+		change(&state)
+	}
+	r, err := translator.Translate(state)
+	if err != nil {
+		return nil, err
+	}
+	o.ribs[id] = state.RIB
+	n, err := envoysim.New(r)
+	if err != nil {
+		return nil, fmt.Errorf("the Envoy of %s is not understood: %w", id, err)
+	}
+	return n, nil
+}
+
+// simulated makes the Envoys of a topology; change, if any, is made to what each
+// node knows.
+func simulated(t *topology.Topology, change func(*translator.State)) (*offline, error) {
+	o := newOffline(t)
+	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+	for _, n := range t.Nodes {
+		var err error
+		if envoys[n.ID], err = o.envoy(n.ID, change); err != nil {
+			return nil, err
 		}
 	}
 	var err error

@@ -113,6 +113,37 @@ func TestEveryNameIsReachedAsTheRIBsLead(t *testing.T) {
 	})
 }
 
+// Of a large network only the Envoys that a request passes are made, and it goes
+// as it does among all.
+func TestOnlyTheEnvoysOnTheWayAreMade(t *testing.T) {
+	forNetworks(t, 4, func(t *testing.T, _ *rand.Rand, topo *topology.Topology) {
+		all, err := simulated(topo, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requestsOf(all, func(from dmsc.NodeID, e *rib.Entry) {
+			few, err := lazily(topo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := all.Walk(from, "dmsc/ingress", requestFor(e.Prefix), envoysim.Heaviest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := few.Walk(from, "dmsc/ingress", requestFor(e.Prefix), envoysim.Heaviest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Pod != want.Pod || !slices.Equal(passed(got), passed(want)) {
+				t.Errorf("%s from %s: %s by %v, among all %s by %v", e.Prefix, from, got.Pod, passed(got), want.Pod, passed(want))
+			}
+			if len(few.ribs) != len(passed(got)) {
+				t.Errorf("%s from %s: %d nodes were made for the way %v", e.Prefix, from, len(few.ribs), passed(got))
+			}
+		})
+	})
+}
+
 // A single link that is down, as its two ends have noticed it (EDS) or not yet
 // (no connection), is got round by alternates alone or ends in a plain answer:
 // nothing is caught in a loop.

@@ -25,6 +25,7 @@ type Network struct {
 
 	nodes   map[dmsc.NodeID]*Node
 	sockets map[string]socket
+	build   func(dmsc.NodeID) (*Node, error)
 }
 
 type socket struct {
@@ -56,6 +57,17 @@ func Join(nodes map[dmsc.NodeID]*Node, at map[string]dmsc.NodeID) *Network {
 		if nodes[id] != nil {
 			n.sockets[address] = socket{id, "dmsc/fabric"}
 		}
+	}
+	return n
+}
+
+// Lazy is a network whose nodes are built when a request first comes to them: of
+// a thousand it passes few. It takes from at whose listener dmsc/fabric is at an
+// address. Such a network is for one walk at a time.
+func Lazy(at map[string]dmsc.NodeID, build func(dmsc.NodeID) (*Node, error)) *Network {
+	n := &Network{nodes: make(map[dmsc.NodeID]*Node), sockets: make(map[string]socket), build: build}
+	for address, id := range at {
+		n.sockets[address] = socket{id, "dmsc/fabric"}
 	}
 	return n
 }
@@ -158,6 +170,13 @@ func (w *walk) pass(id dmsc.NodeID, listener string, r Request) (*Step, error) {
 		return nil, ErrEndless
 	}
 	node := w.nodes[id]
+	if node == nil && w.build != nil {
+		var err error
+		if node, err = w.build(id); err != nil {
+			return nil, err
+		}
+		w.nodes[id] = node
+	}
 	if node == nil {
 		return nil, fmt.Errorf("there is no node %q", id)
 	}
