@@ -95,11 +95,25 @@ func (b *builder) byHost() []*routev3.VirtualHost {
 		})
 	}
 	hosts = append(hosts, b.externalHosts()...)
+	for _, h := range hosts {
+		host, _, _ := strings.Cut(strings.TrimPrefix(h.Domains[0], hostPrefix), ":")
+		h.Routes = append(bothWays(func(c class) *routev3.Route { return b.notOfHost(c, host) }), h.Routes...)
+	}
 	return append(hosts, &routev3.VirtualHost{
 		Name:    "dmsc/no-prefix",
 		Domains: []string{hostPrefix + "*"},
 		Routes:  bothWays(b.unknownHost),
 	})
+}
+
+// notOfHost refuses a request of another host. Its service prefix is not from the
+// border but a pod's own, "host:…", to have one host named and another served.
+func (b *builder) notOfHost(c class, host string) *routev3.Route {
+	other := headerMatches(":authority", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+		SafeRegex: &matcherv3.RegexMatcher{Regex: "(?i)" + regexp.QuoteMeta(host) + "(:.*)?"},
+	}})
+	other.InvertMatch = true
+	return b.refuse(c, 404, codeNoPrefix, "host:"+host+" is no service prefix", other)
 }
 
 // unknownHost says what would let a request in, or out. One that a pod meant
