@@ -28,6 +28,8 @@ const (
 
 	maxNodeID = 256      // bytes
 	maxWords  = 16 << 10 // bytes of a NACK's message that are kept
+
+	maxUnheard = 16 // refusals of a stream that is not its node's voice
 )
 
 // budget is what a stream may still ask for. The zero value is full.

@@ -46,6 +46,9 @@
 // Envoy's words do not name are sent again without it. A route or listener
 // that needs a parked cluster Envoy has no older version of waits with it,
 // and nothing it may still use is removed. The next good version heals.
+// Of several clients with one node.id, the one that has accepted the most, and
+// then the oldest, speaks for the node: Status is its, and what another one
+// refuses is parked on that stream, and no event.
 //
 // # Going back
 //

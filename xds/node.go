@@ -24,7 +24,7 @@ type node struct {
 	generation uint64     // counts the sets, from 1
 	log        []logEntry // the newest logSize changes, oldest first
 	streams    []*stream  // oldest first
-	last       *report    // of the newest stream that ended
+	last       *report    // of the voice that ended last
 }
 
 // logEntry is what changed between generation-1 and generation.
@@ -103,7 +103,7 @@ func (n *node) join(st *stream) (streams int) {
 func (n *node) leave(st *stream, now time.Time) (streams int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.latest() == st {
+	if n.voice(st.serves) == st {
 		rep := *n.report()
 		rep.since = now
 		n.last = &rep
@@ -114,15 +114,40 @@ func (n *node) leave(st *stream, now time.Time) (streams int) {
 			break
 		}
 	}
+	for _, other := range n.streams {
+		other.poke() // it may be the voice now
+	}
 	return len(n.streams)
 }
 
-// latest is the newest stream. It needs n.mu.
-func (n *node) latest() *stream {
-	if len(n.streams) == 0 {
-		return nil
+// voice is the stream that speaks for the node in any of the types: the one
+// that has accepted the most of them, and of such the oldest, so that whoever
+// comes later under the same node.id and accepts nothing is not taken for the
+// Envoy that runs. Nil without streams. It needs n.mu.
+func (n *node) voice(types [numTypes]bool) (voice *stream) {
+	most := -1
+	for _, st := range n.streams {
+		if accepted := st.report.Load().accepted(); st.servesAny(types) && accepted > most {
+			voice, most = st, accepted
+		}
 	}
-	return n.streams[len(n.streams)-1]
+	return voice
+}
+
+// heeds reports whether a refusal is the node's: it comes from the voice of its
+// type, and no other stream runs what it refuses. In doubt it is not: the agent
+// would take out of force what Envoy may be running.
+func (n *node) heeds(st *stream, r refusal) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := r.nack.Type
+	return n.voice(only(t)) == st && !slices.ContainsFunc(n.streams, func(other *stream) bool {
+		runs := other.report.Load().types[t].acked
+		return other != st && slices.ContainsFunc(r.versions, func(v *resource) bool {
+			had := runs.get(v.name)
+			return had != nil && had.version == v.version
+		})
+	})
 }
 
 // live: the node's streams together run every resource of c.

@@ -18,7 +18,9 @@ const (
 	// nothing else. Reported once per stream and set, also for a client that
 	// reconnects and needs nothing.
 	Acked
-	// Nacked: the client refused resources; Event.Nack says which.
+	// Nacked: the client refused resources; Event.Nack says which. Of a node
+	// with several streams only that which Status is about is heard, and not
+	// about what another stream runs; it is, late, when it is the one left.
 	Nacked
 )
 
@@ -75,8 +77,9 @@ type TypeStatus struct {
 	Rejected []string
 }
 
-// Status is what is known of one node. If it has several streams, the newest
-// one's, or of streams of one type each the newest of each type.
+// Status is what is known of one node. If it has several streams, that of the
+// one which has accepted the most types, the oldest of such; or of streams of
+// one type each, the same for each type.
 type Status struct {
 	Connected bool
 	Streams   int
@@ -116,15 +119,25 @@ func (r *report) typeStatus(t Type) TypeStatus {
 // phases is the order of their reach.
 var phases = []Phase{PhaseUnpublished, PhaseClusters, PhaseRoutes, PhaseRejected, PhaseRemovals, PhaseLive}
 
-// report is the newest stream's, or that of the streams of one type each taken
-// together, or the last one's. It needs n.mu.
+// accepted counts the types of which a set was accepted.
+func (r *report) accepted() (types int) {
+	for _, of := range r.types {
+		if of.acked != nil {
+			types++
+		}
+	}
+	return types
+}
+
+// report is the voice's, or that of the voices of one type each taken together,
+// or the last one's. It needs n.mu.
 func (n *node) report() *report {
-	newest := n.latest()
-	if newest == nil {
+	voice := n.voice(allTypes)
+	if voice == nil {
 		return n.last
 	}
-	rep := newest.report.Load()
-	if newest.serves == allTypes || rep.want == nil {
+	rep := voice.report.Load()
+	if voice.serves == allTypes || rep.want == nil {
 		return rep
 	}
 	sum := *rep
@@ -132,11 +145,8 @@ func (n *node) report() *report {
 	var rejected [numTypes][]string
 	for t, all := range sum.want.types {
 		of := &report{phase: PhaseClusters} // nobody asks for this type
-		for _, st := range slices.Backward(n.streams) {
-			if st.serves[t] {
-				of = st.report.Load()
-				break
-			}
+		if st := n.voice(only(Type(t))); st != nil {
+			of = st.report.Load()
 		}
 		if len(all.byName) == 0 && of.want == nil {
 			continue

@@ -45,6 +45,7 @@ type stream struct {
 	live       string // version of the last set that was live as a whole
 	types      [numTypes]progress
 	lastNack   *Nack
+	unheard    []refusal // see complain
 }
 
 func newStream(s *Server, d dialect, types [numTypes]bool) *stream {
@@ -54,6 +55,15 @@ func newStream(s *Server, d dialect, types [numTypes]bool) *stream {
 	}
 	st.report.Store(&report{})
 	return st
+}
+
+func (st *stream) servesAny(types [numTypes]bool) bool {
+	for t, wanted := range types {
+		if wanted && st.serves[t] {
+			return true
+		}
+	}
+	return false
 }
 
 // poke makes the stream look for a newer set.
@@ -285,6 +295,9 @@ func (st *stream) takeStock(g *gates) {
 			st.rebase(t)
 		}
 	}
+	if phase == PhaseLive {
+		st.unheard = nil
+	}
 	news := phase == PhaseLive && st.live != st.want.version
 	if news {
 		st.live = st.want.version
@@ -292,6 +305,7 @@ func (st *stream) takeStock(g *gates) {
 	st.report.Store(&report{
 		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, rejected: rejected, lastNack: st.lastNack,
 	})
+	st.complain()
 	if news && (st.serves == allTypes || st.node.live(st.want)) {
 		st.log.Debug("envoy runs the published set", "version", st.live)
 		st.emit(Event{Kind: Acked, Version: st.live})

@@ -409,6 +409,7 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 	sub := &st.subs[t]
 	nack := &Nack{Type: t, Message: message, Version: st.want.version, Running: map[string]string{}, When: time.Now()}
 	nack.Resources = blamed(message, resp.items)
+	news := refusal{nack: nack}
 	for _, refused := range resp.items {
 		name, res := refused.name, refused.resource
 		it := sub.todo[name]
@@ -417,6 +418,9 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 		}
 		it.nonce = ""
 		if slices.Contains(nack.Resources, name) {
+			if res != nil {
+				news.versions = append(news.versions, res)
+			}
 			it.rejected = versionOf(res)
 			st.cool(t, res, name)
 		} else if h := cmp.Or(res, sub.held(name)); h != nil {
@@ -437,7 +441,26 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 	st.lastNack = nack
 	st.log.Warn("envoy refused resources", "type_url", t.URL(), "resources", nack.Resources,
 		"version", nack.Version, "nonce", resp.nonce, "err", message)
-	st.emit(Event{Kind: Nacked, Nack: nack})
+	st.unheard = append(st.unheard[max(0, len(st.unheard)-maxUnheard+1):], news)
+	st.complain()
+}
+
+// refusal is a NACK, and the versions it is about.
+type refusal struct {
+	nack     *Nack
+	versions []*resource
+}
+
+// complain reports the refusals that are the node's. The others wait until they
+// are, or until the stream has nothing to complain of any more.
+func (st *stream) complain() {
+	st.unheard = slices.DeleteFunc(st.unheard, func(r refusal) bool {
+		heard := st.node.heeds(st, r)
+		if heard {
+			st.emit(Event{Kind: Nacked, Nack: r.nack})
+		}
+		return heard
+	})
 }
 
 // cool ends the wait for the endpoints of a refused resource.
