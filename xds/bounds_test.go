@@ -150,7 +150,7 @@ func TestAFloodOfRequestsIsReadAtItsPace(t *testing.T) {
 		flood, start := rogue(t, f.Server), time.Now()
 		done := make(chan time.Duration)
 		go func() {
-			for range 20_000 {
+			for range 40_000 {
 				if err := flood.Send(&discoveryv3.DeltaDiscoveryRequest{
 					Node: nodeOf("flood"), TypeUrl: xds.Clusters.URL(), ResponseNonce: "a lie",
 				}); err != nil {
@@ -163,9 +163,10 @@ func TestAFloodOfRequestsIsReadAtItsPace(t *testing.T) {
 			unharmed(t, f, c, 9000+i)
 			time.Sleep(time.Second)
 		}
-		// 10 000 at once, then 1 000 a second, but for what fits into a window.
-		if took := <-done; took < 5*time.Second || took > 10*time.Second {
-			t.Errorf("20 000 requests were taken in %v", took)
+		// 10 000 at once, then 1 000 a second, but for what fits into a window,
+		// whose size gRPC estimates.
+		if took := <-done; took < 10*time.Second || took > 30*time.Second {
+			t.Errorf("40 000 requests were taken in %v", took)
 		}
 	})
 }
