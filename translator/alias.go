@@ -16,6 +16,7 @@ import (
 // Alias makes requests for a host, or for a path of it, enter as a prefix. Of
 // several aliases of a host the one with the longest path decides.
 type Alias struct {
+	Name string // of the document
 	Host string // see CheckHost
 	// Path is matched by whole segments: "/api" covers /api and /api/x, not
 	// /apis. "" is every path, and CONNECT.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,9 @@ func checkPath(path string) (found, error) {
 	}
 	if slices.Contains(border.Kinds, docs[0].Kind) {
 		set, err := border.Load(path)
+		if err == nil {
+			err = set.CheckFiles(os.ReadFile)
+		}
 		return found{what: fmt.Sprintf("host aliases %d, external services %d", len(set.Aliases), len(set.Externals))}, err
 	}
 	return found{}, docs[0].Errorf("$.kind", manifest.CodeKind, "%s is read by no program of this version", docs[0].Kind)

@@ -29,7 +29,7 @@ func (r *reader) alias() {
 		r.fault(err)
 		return
 	}
-	a := translator.Alias{Path: s.Path, Prefix: s.Prefix, StripPath: s.StripPath}
+	a := translator.Alias{Name: r.doc.Name, Path: s.Path, Prefix: s.Prefix, StripPath: s.StripPath}
 	if s.Path == "/" {
 		a.Path = ""
 	}

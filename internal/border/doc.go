@@ -10,7 +10,12 @@
 //	if err != nil {
 //		return err // every fault, each with its place; keep the last good set
 //	}
+//	if err := set.CheckFiles(os.ReadFile); err != nil {
+//		return err // a file of certificates that Envoy would refuse
+//	}
 //	state.Aliases, state.Externals = set.Aliases, set.Externals
+//
+// What Envoy refuses all the same goes back to what it was: Set.Revert.
 //
 // Documents of a set hold together or not at all: two that claim the same
 // requests are a fault that names both. So the order of files and documents has

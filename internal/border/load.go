@@ -1,9 +1,7 @@
 package border
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
@@ -27,12 +25,6 @@ var Codes = []struct{ Code, Meaning, Fix string }{
 	{CodePath, "the path is not one that a request can be matched by", "write it as the service sees it: /orders/v1, without escapes, query and dot segments"},
 	{CodeClaim, "two documents claim the same requests", "give one of the two another host, path or port, or remove it"},
 	{CodeLocal, "the target of an ExternalService is the gateway itself or its link", "name a host outside, or write allowLocal: true if it is meant"},
-}
-
-// Set is what Load has read.
-type Set struct {
-	Aliases   []translator.Alias    // sorted by host, then path
-	Externals []translator.External // sorted by host, then name
 }
 
 // Load reads the documents of a file, or of the YAML files directly in a folder.
@@ -70,12 +62,7 @@ func build(docs []*manifest.Document, err error) (Set, error) {
 	if err := errors.Join(append(faults, r.faults...)...); err != nil {
 		return Set{}, err
 	}
-	slices.SortFunc(r.set.Aliases, func(x, y translator.Alias) int {
-		return cmp.Or(strings.Compare(x.Host, y.Host), strings.Compare(x.Path, y.Path))
-	})
-	slices.SortFunc(r.set.Externals, func(x, y translator.External) int {
-		return cmp.Or(strings.Compare(x.Host, y.Host), strings.Compare(x.Name, y.Name))
-	})
+	r.set.sort()
 	return r.set, nil
 }
 

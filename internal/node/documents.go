@@ -2,10 +2,10 @@ package node
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +17,7 @@ import (
 
 // documents are what the operator's folder says of the border of the mesh.
 type documents struct {
-	inForce *border.Set // the last good one, never nil
+	inForce *border.Set // the newest good one, less what Envoy has refused; never nil
 	handed  *border.Set // as last handed to Envoy
 	refused error       // why the newest ones are not in force
 }
@@ -39,53 +39,82 @@ func (n *Node) loadDocuments() error {
 		return nil
 	}
 	n.documents = watch.New(n.cfg.Documents)
-	set, err := readDocuments(n.cfg.Documents)
+	set, err := readDocuments(n.documents)
 	n.loop.documents.inForce = set
 	return err
 }
 
-// readDocuments also looks at the files that documents name, because Envoy would
-// refuse a cluster over them.
-func readDocuments(path string) (*border.Set, error) {
-	set, err := border.Load(path)
+// readDocuments also looks at the files that documents name, and has changes of
+// them noticed.
+func readDocuments(w *watch.Watcher) (*border.Set, error) {
+	set, err := border.Load(w.Path())
 	if err != nil {
 		return nil, err
 	}
-	var faults []error
-	for _, e := range set.Externals {
-		if e.ServerName == "" {
-			continue
-		}
-		pem, err := os.ReadFile(e.CA)
-		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			err = fmt.Errorf("%s holds no certificate", e.CA)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("external service %s: tls.ca: %w", e.Name, err))
-		}
-	}
-	return &set, errors.Join(faults...)
+	w.Also(set.Files())
+	return &set, set.CheckFiles(os.ReadFile)
 }
 
-// leaveOut takes what Envoy has refused out of force, and keeps the rest.
-func (d *documents) leaveOut(o translator.Origin, words string) {
-	rest := *d.inForce
-	rest.Externals = slices.DeleteFunc(slices.Clone(rest.Externals), func(e translator.External) bool {
-		return o.Kind == translator.OriginExternal && e.Name == o.Name
-	})
-	rest.Aliases = slices.DeleteFunc(slices.Clone(rest.Aliases), func(a translator.Alias) bool {
-		return o.Kind == translator.OriginAlias && a.Host+a.Path == o.Name
-	})
-	if len(rest.Externals)+len(rest.Aliases) < len(d.inForce.Externals)+len(d.inForce.Aliases) {
-		d.inForce = &rest
-		d.refused = errors.Join(d.refused, fmt.Errorf("%s: refused by Envoy, and left out: %s", o, strings.Join(strings.Fields(words), " ")))
+// refuse takes back what Envoy has refused of the documents that were sent. Each
+// returns to what it said in good, which Envoy has accepted as a whole, and is
+// left out if that is nothing. It returns what became of which, in words. A
+// document that is another by now is judged by itself.
+func (d *documents) refuse(origins []translator.Origin, sent, good *border.Set, words string) (fates []string) {
+	type blamed struct {
+		border.Ref
+		origin translator.Origin
 	}
+	var all, changed []blamed
+	for _, o := range origins {
+		for _, ref := range refsOf(o, *sent) {
+			of := d.inForce.Of(ref)
+			if !reflect.DeepEqual(of, sent.Of(ref)) || slices.ContainsFunc(all, func(b blamed) bool { return b.Ref == ref }) {
+				continue
+			}
+			all = append(all, blamed{ref, o})
+			if !reflect.DeepEqual(of, good.Of(ref)) {
+				changed = append(changed, blamed{ref, o})
+			}
+		}
+	}
+	// Envoy's words may name a host of several documents: one that was good
+	// before is to blame only if nothing else is new.
+	if len(changed) == 0 {
+		changed, good = all, &border.Set{}
+	}
+	for _, b := range changed {
+		set, kept := d.inForce.Revert(b.Ref, *good)
+		d.inForce = &set
+		fate := "left out"
+		if kept {
+			fate = "kept at its last good version"
+		}
+		text := fmt.Sprintf("%s: refused by Envoy, and %s: %s", b.origin, fate, strings.Join(strings.Fields(words), " "))
+		d.refused = errors.Join(d.refused, errors.New(text))
+		fates = append(fates, text)
+	}
+	return fates
+}
+
+// refsOf are the documents of a set that an origin stands for.
+func refsOf(o translator.Origin, set border.Set) (refs []border.Ref) {
+	for _, e := range set.Externals {
+		if o.Kind == translator.OriginExternal && e.Name == o.Name {
+			refs = append(refs, border.Ref{Kind: border.KindExternal, Name: e.Name})
+		}
+	}
+	for _, a := range set.Aliases {
+		if o.Kind == translator.OriginAlias && a.Host+a.Path == o.Name {
+			refs = append(refs, border.Ref{Kind: border.KindAlias, Name: a.Name})
+		}
+	}
+	return refs
 }
 
 // watchDocuments reads them again whenever they change.
 func (n *Node) watchDocuments(ctx context.Context) error {
 	return n.documents.Run(ctx, func() {
-		set, err := readDocuments(n.documents.Path())
+		set, err := readDocuments(n.documents)
 		_ = n.post(ctx, documentsRead{set, err})
 	}, func(err error) {
 		n.log.Warn("changes of the documents may be noticed late", "path", n.documents.Path(), "err", err)

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -13,8 +15,8 @@ import (
 func TestWhatEnvoyRefusesOfTheDocumentsIsLeftOut(t *testing.T) {
 	set := &border.Set{
 		Aliases: []translator.Alias{
-			{Host: "shop.example", Path: "/cart", Prefix: dmsc.MustParsePrefix("a/1"), From: translator.Pods},
-			{Host: "other.example", Prefix: dmsc.MustParsePrefix("a/2"), From: translator.Pods},
+			{Name: "shop", Host: "shop.example", Path: "/cart", Prefix: dmsc.MustParsePrefix("a/1"), From: translator.Pods},
+			{Name: "other", Host: "other.example", Prefix: dmsc.MustParsePrefix("a/2"), From: translator.Pods},
 		},
 		Externals: []translator.External{{Name: "pay", Host: "pay.example", Port: 80}, {Name: "mail", Host: "mail.example", Port: 25}},
 	}
@@ -22,14 +24,37 @@ func TestWhatEnvoyRefusesOfTheDocumentsIsLeftOut(t *testing.T) {
 	state := translator.State{Node: "sg-1", Aliases: set.Aliases, Externals: set.Externals}
 	for _, words := range []string{"virtual host dmsc/alias/shop!example: no good", "cluster dmsc/external/pay/pay!example: no good", "no word of ours"} {
 		origins, _ := state.Origins("routes", "dmsc/ingress", words)
-		for _, o := range origins {
-			d.leaveOut(o, words)
-		}
+		d.refuse(origins, set, &border.Set{}, words)
 	}
 	if !slices.Equal(d.inForce.Aliases, set.Aliases[1:]) || len(d.inForce.Externals) != 1 || d.inForce.Externals[0].Name != "mail" {
 		t.Errorf("in force are %+v", d.inForce)
 	}
 	if len(set.Aliases) != 2 || len(set.Externals) != 2 {
 		t.Error("what readers hold has changed")
+	}
+}
+
+// A configuration Envoy would reject never replaces a good one.
+func TestARefusedEditOfADocumentKeepsItsLastGoodVersion(t *testing.T) {
+	pay, mail := translator.External{Name: "pay", Host: "pay.example", Port: 80}, translator.External{Name: "mail", Host: "mail.example", Port: 25}
+	good := &border.Set{Externals: []translator.External{mail, pay}}
+	edited := pay
+	edited.Port = 81
+	sent := &border.Set{Externals: []translator.External{mail, edited}}
+	blamed := []translator.Origin{{Kind: translator.OriginExternal, Name: "pay"}, {Kind: translator.OriginExternal, Name: "mail"}}
+
+	d := documents{inForce: sent}
+	d.refuse(blamed, sent, good, "no")
+	if !reflect.DeepEqual(d.inForce, good) || d.refused.Error() != "external_service pay: refused by Envoy, and kept at its last good version: no" {
+		t.Errorf("in force are %+v, refused %v", d.inForce, d.refused)
+	}
+	// More words about what was sent before say nothing of what is sent now.
+	if fates := d.refuse(blamed[:1], sent, good, "no"); len(fates) > 0 || !reflect.DeepEqual(d.inForce, good) {
+		t.Errorf("%q, in force are %+v", fates, d.inForce)
+	}
+	// Another Envoy does not take the version of before either.
+	d.refuse(blamed[:1], good, good, "no")
+	if !reflect.DeepEqual(d.inForce.Externals, []translator.External{mail}) || !strings.Contains(d.refused.Error(), "left out") {
+		t.Errorf("in force are %+v, refused %v", d.inForce, d.refused)
 	}
 }

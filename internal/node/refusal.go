@@ -2,13 +2,13 @@ package node
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
@@ -51,7 +51,8 @@ const (
 // traced is a refusal with what it comes of.
 type traced struct {
 	RefusalStatus
-	origins []translator.Origin
+	origins   []translator.Origin
+	documents *border.Set // that it was made from
 }
 
 // trace finds out where what Envoy refused comes from. It runs on the goroutine
@@ -70,11 +71,13 @@ func (n *Node) trace(nack *xds.Nack) (out []traced) {
 			Running: nack.Running[name] != "", Since: nack.When.UTC(), Times: 1, Origins: []OriginStatus{},
 		}
 		var origins []translator.Origin
+		documents := &border.Set{}
 		if pub != nil {
+			documents = pub.documents
 			origins, r.Others = origin(pub, p.running, nack.Type, name, nack.Message)
 			r.Origins = originStatuses(origins, p.view.Records, pub.rib)
 		}
-		out = append(out, traced{r, origins})
+		out = append(out, traced{r, origins, documents})
 	}
 	return out
 }
@@ -93,7 +96,7 @@ func (n *Node) noteRefusals(refusals []traced) {
 		all = append(all, r.RefusalStatus)
 		n.log.Error("envoy refused a resource and keeps the last good one; see dmsc status", "type_url", r.Type, "resource", r.Resource,
 			"version", r.Version, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
-		n.suspend(r.origins, r.Message)
+		n.suspend(r)
 	}
 	n.loop.refusals = all[max(0, len(all)-maxRefusals):]
 }
@@ -179,24 +182,27 @@ func announces(l *linkstate.LSA, name dmsc.ServicePrefix) bool {
 }
 
 // suspend takes the policies among the origins out of force until the SCSC sends
-// others, and the documents until they are changed: the names of a policy go by
-// plain SPF, and the rest is published.
-func (n *Node) suspend(origins []translator.Origin, words string) {
-	for _, o := range origins {
-		if o.Kind == translator.OriginExternal || o.Kind == translator.OriginAlias {
-			n.loop.documents.leaveOut(o, words)
-			n.noteAlarm("document_suspended", fmt.Sprintf("%s: refused by Envoy: %s", o, words))
-			n.log.Error("document is suspended until it is changed: envoy refused it", "origin", o.String(), "err", words)
-		}
+// others, and the documents back until they are changed: the names of a policy go
+// by plain SPF, and the rest is published.
+func (n *Node) suspend(r traced) {
+	good := &border.Set{}
+	if p := n.loop.running; p != nil {
+		good = p.documents
+	}
+	for _, fate := range n.loop.documents.refuse(r.origins, r.documents, good, r.Message) {
+		n.noteAlarm("document_suspended", fate)
+		n.log.Error("document is suspended until it is changed: envoy refused it", "err", fate)
+	}
+	for _, o := range r.origins {
 		if o.Kind != translator.OriginPolicy {
 			continue
 		}
 		if n.loop.suspended == nil {
 			n.loop.suspended = map[string]string{}
 		}
-		n.loop.suspended[o.Name] = "refused by Envoy: " + words
+		n.loop.suspended[o.Name] = "refused by Envoy: " + r.Message
 		n.loop.unverified = true
-		n.log.Error("policy is suspended, its names go by plain SPF: envoy refused it", "policy", o.Name, "prefix", o.Prefix.String(), "err", words)
+		n.log.Error("policy is suspended, its names go by plain SPF: envoy refused it", "policy", o.Name, "prefix", o.Prefix.String(), "err", r.Message)
 	}
 }
 

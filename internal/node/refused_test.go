@@ -57,8 +57,9 @@ func TestWordsOfOthersCannotSteerATerminal(t *testing.T) {
 	if got := shortened("a\x1b[31m\r\nb\u009b€", 20); got != "a [31m \nb €" {
 		t.Errorf("%q", got)
 	}
-	d := documents{inForce: &border.Set{Aliases: []translator.Alias{{Host: "a.example"}}}}
-	if d.leaveOut(translator.Origin{Kind: translator.OriginAlias, Name: "a.example"}, "no\nway\n"); !strings.HasSuffix(d.refused.Error(), "left out: no way") {
+	set := &border.Set{Aliases: []translator.Alias{{Name: "a", Host: "a.example"}}}
+	d := documents{inForce: set}
+	if d.refuse([]translator.Origin{{Kind: translator.OriginAlias, Name: "a.example"}}, set, &border.Set{}, "no\nway\n"); !strings.HasSuffix(d.refused.Error(), "left out: no way") {
 		t.Errorf("%q", d.refused)
 	}
 }

@@ -9,7 +9,7 @@
 // YAML file can be valid and would take the other half out of force. Content
 // counts, not times or events: a file written again as it was is no change. A
 // file that vanishes or cannot be read is one; whoever loads it says what is
-// wrong.
+// wrong. Files that the content names count as well when Also says so.
 package watch
 
 import (
@@ -32,14 +32,27 @@ const (
 // Watcher tells one path's content from what it was before.
 type Watcher struct {
 	path string
-	seen digest
+	also []string
+	seen state
 }
 
+// state is what there was at a look.
+type state struct{ path, also digest }
+
 // New returns a watcher that takes the content of this moment as known.
-func New(path string) *Watcher { return &Watcher{path, digestOf(path)} }
+func New(path string) *Watcher {
+	w := &Watcher{path: path}
+	w.seen = w.look()
+	return w
+}
 
 // Path is what is watched.
 func (w *Watcher) Path() string { return w.path }
+
+// Also has Run look at these files, too, instead of those of the call before, and
+// takes their content of this moment as known: call it before they are read. It
+// is for before Run, and for changed.
+func (w *Watcher) Also(files []string) { w.also, w.seen.also = files, digestOf(files...) }
 
 // Run calls changed 200 ms after each change, or 1.1 s where no event tells of
 // it; a path that is never left alone is told of each second all the same. It
@@ -76,7 +89,7 @@ func (w *Watcher) run(ctx context.Context, events <-chan fsnotify.Event, faults 
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			now := digestOf(w.path)
+			now := w.look()
 			alone := now == last
 			last = now
 			if alone || overdue() {
@@ -104,20 +117,28 @@ func (w *Watcher) run(ctx context.Context, events <-chan fsnotify.Event, faults 
 	}
 }
 
-type digest [sha256.Size]byte
+func (w *Watcher) look() state { return state{digestOf(filesOf(w.path)...), digestOf(w.also...)} }
 
-// digestOf is the digest of a file, or of the files of a folder that are
-// loaded from it, with their names and with why one cannot be read.
-func digestOf(path string) digest {
-	files := []string{path}
-	if entries, err := os.ReadDir(path); err == nil {
-		files = nil
-		for _, e := range entries { // sorted by name
-			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
-				files = append(files, filepath.Join(path, e.Name()))
-			}
+// filesOf are a file, or the files of a folder that are loaded from it.
+func filesOf(path string) []string {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return []string{path}
+	}
+	var files []string
+	for _, e := range entries { // sorted by name
+		if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
+			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}
+	return files
+}
+
+type digest [sha256.Size]byte
+
+// digestOf is the digest of files, with their names and with why one cannot be
+// read.
+func digestOf(files ...string) digest {
 	h := sha256.New()
 	for _, f := range files {
 		data, err := os.ReadFile(f)

@@ -203,14 +203,45 @@ func TestAFolderIsItsYAMLFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, "a.yaml"), "old")
-		before := digestOf(dir)
+		w := New(dir)
 		if err := c.act(dir); err != nil {
 			t.Fatal(err)
 		}
-		if (digestOf(dir) != before) != c.changes {
+		if (w.look() != w.seen) != c.changes {
 			t.Errorf("%s: a change %t, want %t", c.what, !c.changes, c.changes)
 		}
 	}
+}
+
+// What a document names is elsewhere, where no event tells of it.
+func TestAFileThatTheContentNamesCountsUntilItIsNamedNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path, named := filepath.Join(dir, "f.yaml"), filepath.Join(dir, "ca.pem")
+		write(t, path, "old")
+		write(t, named, "old")
+		w := New(path)
+		w.Also([]string{named})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		changes := 0
+		go w.run(ctx, nil, nil, func() {
+			changes++
+			w.Also(nil)
+		}, nil)
+		after(5 * time.Second)
+		if changes != 0 {
+			t.Fatalf("%d changes before the first", changes)
+		}
+		for range 2 {
+			write(t, named, strings.Repeat("new", 1+changes))
+			after(5 * time.Second)
+			if changes != 1 {
+				t.Errorf("%d changes, want 1", changes)
+			}
+		}
+	})
 }
 
 // The file system's own events, with a file replaced as editors and Kubernetes

@@ -1,6 +1,9 @@
 package featuretests
 
 import (
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,4 +96,68 @@ func TestDocumentsComeIntoForceWhenTheyChangeAndABadOneChangesNothing(t *testing
 	sg1.envoy.set(func() { sg1.envoy.refuse = "" })
 	write("odd.yaml", "kind: ExternalService\nmetadata: {name: odd}\nspec: {hosts: [odd.example], port: 80}\n# mended\n")
 	n.until("the mended one is at Envoy", has("dmsc/external/odd!example/80"))
+}
+
+// An edit that only Envoy finds wrong does not take the way out from those who
+// use it, and mending the file it names is enough to bring it into force.
+func TestARefusedEditOfADocumentChangesNothingAndMendingItsFileHeals(t *testing.T) {
+	n := prepare(t, line1, line2)
+	s := httptest.NewTLSServer(nil)
+	s.Close()
+	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	write := func(file, text string) string {
+		t.Helper()
+		path := filepath.Join(n.dir, file)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	document := func(port int, ca string) string {
+		return fmt.Sprintf("apiVersion: dmsc.io/v1alpha1\nkind: ExternalService\nmetadata: {name: partner}\nspec: {hosts: [partner.example], port: %d, tls: {ca: %s}}\n", port, ca)
+	}
+	old, edited := write("old.pem", certificate), write("new.pem", certificate)
+	sg1 := n.nodes["sg-1"]
+	sg1.cfg.Documents = write("partner.yaml", document(443, old))
+	n.start()
+	host := func(port int) func() error {
+		want := fmt.Sprintf("dmsc/external/partner!example/%d", port)
+		return func() error {
+			hosts := sg1.envoy.hosts("dmsc/ingress")
+			return when(slices.Contains(hosts, want), "the ingress has %v", hosts)
+		}
+	}
+	n.until("the way out is at Envoy", host(443))
+	n.settled("sg-1")
+
+	sg1.envoy.set(func() { sg1.envoy.refuse = "dmsc/external/partner/partner!example" })
+	write("partner.yaml", document(8443, edited))
+	n.until("the refusal is told", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "refused by Envoy, and kept at its last good version: ") && s.ExternalServices == 1, "the status is %+v", s)
+	})
+	n.settled("sg-1")
+	if err := host(443)(); err != nil || host(8443)() == nil {
+		t.Errorf("the last good way out is not kept: %v", err)
+	}
+	if m := sg1.metrics(); !strings.Contains(m, `dmsc_alarms_total{code="document_suspended"}`) {
+		t.Error("no alarm is counted")
+	}
+
+	// A file with a bad block does not get as far as Envoy.
+	write("new.pem", certificate+"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
+	n.until("the bad block is told", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "the PEM block is damaged"), "the status is %+v", s)
+	})
+	if err := host(443)(); err != nil {
+		t.Error(err)
+	}
+	sg1.envoy.set(func() { sg1.envoy.refuse = "" })
+	write("new.pem", certificate)
+	n.until("the edit is at Envoy", host(8443))
+	n.settled("sg-1")
+	if s := sg1.Status().Documents; s.Refused != "" {
+		t.Errorf("refused is %q", s.Refused)
+	}
 }
