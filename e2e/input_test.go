@@ -219,7 +219,7 @@ func TestAPortThatEnvoyCannotTakeIsReported(t *testing.T) {
 	})
 	var said string
 	for line := range strings.Lines(n.log(t, "sg-1")) {
-		if strings.Contains(line, "envoy refused a configuration") {
+		if strings.Contains(line, "envoy refused a resource") {
 			said = strings.TrimSpace(line)
 		}
 	}
