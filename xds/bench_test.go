@@ -50,7 +50,7 @@ type fleet struct {
 
 func newFleet(tb testing.TB, streams, n int) *fleet {
 	f := &fleet{acked: make(chan struct{}, streams), set: manyClusters(n)}
-	f.Server = New(Config{OnEvent: func(e Event) {
+	f.Server = New(Config{MaxStrangers: streams, OnEvent: func(e Event) {
 		if e.Kind == Acked {
 			f.acked <- struct{}{}
 		}
@@ -71,11 +71,15 @@ func newFleet(tb testing.TB, streams, n int) *fleet {
 		o := &obedient{in: make(chan *request, 8)}
 		f.clients = append(f.clients, o)
 		st := newStream(f.Server, o, allTypes)
+		f.admit(st)
 		f.streams = append(f.streams, st)
 		o.in <- &request{node: name, typeURL: Clusters.URL()}
 		o.in <- &request{typeURL: Endpoints.URL(), subscribe: all}
 		o.in <- &request{typeURL: Listeners.URL()}
-		done.Go(func() { _ = st.run(ctx) })
+		done.Go(func() {
+			defer f.dismiss(st)
+			_ = st.run(ctx)
+		})
 	}
 	f.stop = sync.OnceFunc(func() {
 		cancel()

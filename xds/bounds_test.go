@@ -64,32 +64,71 @@ func code(t *testing.T, stream deltaClient) codes.Code {
 	}
 }
 
-func TestStreamsOfOneNodeAreBounded(t *testing.T) {
-	f := serve(t, xds.Config{MaxStreamsPerNode: 2})
-	c := dial(t, f)
-	c.Subscribe(xds.Clusters)
-	f.publish("sg-1", simple("a"))
-	c.ExpectAck(xds.Clusters, "+a")
-	second := dial(t, f)
-	second.Subscribe(xds.Clusters)
-	second.ExpectAck(xds.Clusters, "+a")
-	hello := &discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("sg-1"), TypeUrl: xds.Clusters.URL()}
-	third := rogue(t, f.Server)
-	if err := third.Send(hello); err != nil {
-		t.Fatal(err)
-	}
-	if got := code(t, third); got != codes.ResourceExhausted {
-		t.Errorf("got %s", got)
-	}
-	other := xdstest.Dial(t, xdstest.Serve(t, f.Server), "sg-2") // of another node
-	f.publish("sg-2", simple("b"))
-	other.Subscribe(xds.Clusters)
-	other.ExpectAck(xds.Clusters, "+b")
-	second.Close()
-	f.event(xds.Disconnected)
-	again := dial(t, f)
-	again.Subscribe(xds.Clusters)
-	again.ExpectAck(xds.Clusters, "+a")
+func TestOfTooManyStreamsOfANodeTheOneThatAcceptsNothingGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{MaxStreamsPerNode: 3})
+		hello := &discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("sg-1"), TypeUrl: xds.Clusters.URL()}
+		var foes []deltaClient
+		for range 5 {
+			foe := rogue(t, f.Server)
+			if err := foe.Send(hello); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			foes = append(foes, foe)
+		}
+		for _, foe := range foes[:3] {
+			if got := code(t, foe); got != codes.ResourceExhausted {
+				t.Errorf("got %s", got)
+			}
+			f.event(xds.Disconnected)
+		}
+		if st := f.status("sg-1"); st.Streams != 3 || !st.Converged {
+			t.Errorf("%+v", st)
+		}
+		unharmed(t, f, c, 9000)
+		again := dial(t, f) // the Envoy comes back
+		again.Subscribe(xds.Clusters)
+		again.ExpectAck(xds.Clusters, "+a")
+	})
+}
+
+func TestStrangersTakeNoPlaceOfANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{MaxStrangers: 4, MaxStreams: 2})
+		var strangers []deltaClient
+		for i := range 10 {
+			s := rogue(t, f.Server)
+			if i%2 == 0 { // the others say nothing
+				err := s.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf(fmt.Sprint("stranger-", i)), TypeUrl: xds.Clusters.URL()})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			strangers = append(strangers, s)
+		}
+		for i, s := range strangers[:6] {
+			if got := code(t, s); got != codes.ResourceExhausted {
+				t.Errorf("got %s", got)
+			}
+			if i%2 == 0 {
+				f.event(xds.Disconnected)
+			}
+		}
+		unharmed(t, f, c, 9000)
+		second := dial(t, f) // a stranger until it speaks
+		second.Subscribe(xds.Clusters)
+		second.ExpectAck(xds.Clusters, "+a")
+		f.publish("stranger-8", simple("a")) // known from now on, and no stranger
+		for range 4 {
+			rogue(t, f.Server)
+			synctest.Wait()
+		}
+		if st := f.status("stranger-8"); st.Streams != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 func TestStreamsAreBoundedInAll(t *testing.T) {
@@ -98,7 +137,11 @@ func TestStreamsAreBoundedInAll(t *testing.T) {
 	f.publish("sg-1", simple("a"))
 	c.Subscribe(xds.Clusters)
 	c.ExpectAck(xds.Clusters, "+a")
-	if got := code(t, rogue(t, f.Server)); got != codes.ResourceExhausted {
+	second := rogue(t, f.Server)
+	if err := second.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("sg-1"), TypeUrl: xds.Clusters.URL()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(t, second); got != codes.ResourceExhausted {
 		t.Errorf("got %s", got)
 	}
 	c.Subscribe(xds.Endpoints, "a")

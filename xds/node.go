@@ -93,11 +93,24 @@ func (n *node) since(generation uint64) (want *compiled, now uint64, changes []c
 	return n.want, n.generation, changes, complete
 }
 
-func (n *node) join(st *stream) (streams int) {
+// join adds a stream. If there are most already, the one that has accepted the
+// least, the oldest of such, is gone for it; never the voice.
+func (n *node) join(st *stream, most int) (streams int, gone *stream) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if voice := n.voice(allTypes); len(n.streams) >= most {
+		for _, other := range n.streams {
+			if other != voice && (gone == nil || other.report.Load().accepted() < gone.report.Load().accepted()) {
+				gone = other
+			}
+		}
+		if gone == nil {
+			gone = voice // there is place for one only
+		}
+		n.streams = slices.DeleteFunc(slices.Clone(n.streams), func(other *stream) bool { return other == gone })
+	}
 	n.streams = append(n.streams, st)
-	return len(n.streams)
+	return len(n.streams), gone
 }
 
 func (n *node) leave(st *stream, now time.Time) (streams int) {
@@ -163,6 +176,12 @@ func (n *node) live(c *compiled) bool {
 		}
 	}
 	return true
+}
+
+func (n *node) all() []*stream {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.streams)
 }
 
 func (n *node) count() int {

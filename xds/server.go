@@ -12,8 +12,6 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // Config is what a Server needs; the zero value of every field is usable.
@@ -41,10 +39,18 @@ type Config struct {
 	// MaxNames bounds the names one client may subscribe to, or come back with,
 	// per type; a stream that asks for more ends. Default 100 000.
 	MaxNames int
-	// MaxStreams bounds the open streams, and MaxStreamsPerNode those of one
-	// node: a further one is refused as ResourceExhausted. An Envoy has one, or
-	// one per type, and twice that while it restarts. Defaults 10 000 and 64.
-	MaxStreams, MaxStreamsPerNode int
+	// MaxStreams bounds the open streams of nodes that something was published
+	// to: a further one is refused as ResourceExhausted. Default 10 000.
+	MaxStreams int
+	// MaxStreamsPerNode bounds those of one node. For a further one the stream
+	// that has accepted the fewest types ends, the oldest of such, but not the
+	// one that Status is about. An Envoy has one, or one per type, and twice that
+	// while it restarts. Default 64.
+	MaxStreamsPerNode int
+	// MaxStrangers bounds the streams that have not named themselves yet, or a
+	// node that nothing was published to. For a further one the oldest ends.
+	// Default 32.
+	MaxStrangers int
 	// SendTimeout bounds how long a client may leave a response unread, or say
 	// nothing at first; then its stream ends. Default 30 s.
 	SendTimeout time.Duration
@@ -63,14 +69,15 @@ type Server struct {
 
 	cfg     Config
 	streams atomic.Uint64 // so far
-	open    atomic.Int64
 
 	recent   atomic.Pointer[recent] // the next node may need the same
 	stepping sync.Mutex             // guards last; taken after node.publishing
 	last     *step                  // the next node may take the same
 
-	mu    sync.Mutex // guards nodes; taken before node.mu, never while it is held
-	nodes map[string]*node
+	mu        sync.Mutex // guards what follows; taken before node.mu, never while it is held
+	nodes     map[string]*node
+	strangers []*stream // oldest first; see places.go
+	placed    int       // the other streams
 }
 
 // New returns a server that knows no node yet.
@@ -81,6 +88,7 @@ func New(cfg Config) *Server {
 	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 10_000)
 	cfg.MaxStreamsPerNode = cmp.Or(cfg.MaxStreamsPerNode, 64)
+	cfg.MaxStrangers = cmp.Or(cfg.MaxStrangers, 32)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
 	cfg.History = cmp.Or(cfg.History, 10)
 	if cfg.OnEvent == nil {
@@ -135,42 +143,10 @@ func (s *Server) compile(set Set, last *compiled) (*compiled, error) {
 
 // serve serves one stream of the given types.
 func (s *Server) serve(ctx context.Context, d dialect, types [numTypes]bool) error {
-	defer s.open.Add(-1)
-	if s.open.Add(1) > int64(s.cfg.MaxStreams) {
-		return status.Errorf(codes.ResourceExhausted, "the server has %d streams, and takes no more", s.cfg.MaxStreams)
-	}
-	return newStream(s, d, types).run(ctx)
-}
-
-// published returns the node, which from now on is remembered for ever.
-func (s *Server) published(name string) *node {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.node(name)
-	n.keep = true
-	return n
-}
-
-func (s *Server) join(name string, st *stream) (n *node, streams int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n = s.node(name)
-	if n.count() >= s.cfg.MaxStreamsPerNode {
-		return nil, 0, status.Errorf(codes.ResourceExhausted,
-			"node %s has %d streams already: do several Envoys share one node.id?", name, s.cfg.MaxStreamsPerNode)
-	}
-	return n, n.join(st), nil
-}
-
-// leave forgets the node if only clients ever named it.
-func (s *Server) leave(st *stream) (streams int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	streams = st.node.leave(st, time.Now())
-	if streams == 0 && !st.node.keep {
-		delete(s.nodes, st.node.name)
-	}
-	return streams
+	st := newStream(s, d, types)
+	s.admit(st)
+	defer s.dismiss(st)
+	return st.run(ctx)
 }
 
 // node needs s.mu.

@@ -19,6 +19,8 @@ type stream struct {
 	serves  [numTypes]bool
 	wake    chan struct{} // one pending poke is enough: the newest set counts
 	written chan error
+	evicted chan struct{} // see evict
+	placed  bool          // guarded by srv.mu
 	report  atomic.Pointer[report]
 
 	// ---- run's goroutine only
@@ -51,7 +53,7 @@ type stream struct {
 func newStream(s *Server, d dialect, types [numTypes]bool) *stream {
 	st := &stream{
 		srv: s, dialect: d, serves: types, id: s.streams.Add(1),
-		wake: make(chan struct{}, 1), written: make(chan error, 1),
+		wake: make(chan struct{}, 1), written: make(chan error, 1), evicted: make(chan struct{}, 1),
 	}
 	st.report.Store(&report{})
 	return st
@@ -109,6 +111,8 @@ func (st *stream) run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-st.evicted:
+				return errGivesWay
 			case next, ok := <-requests:
 				if !ok {
 					return nil

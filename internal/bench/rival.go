@@ -31,7 +31,7 @@ type rival interface {
 func newRival(ctx context.Context, kind string) (rival, error) {
 	switch kind {
 	case ours:
-		return &dmscServer{xds.New(xds.Config{MaxStreamsPerNode: 10_000})}, nil
+		return &dmscServer{xds.New(xds.Config{MaxStreamsPerNode: 10_000, MaxStrangers: 10_000})}, nil
 	case stockSnapshot:
 		cache := cachev3.NewSnapshotCache(false, cachev3.IDHash{}, nil)
 		return &snapshotServer{Server: serverv3.NewServer(ctx, cache, nil), cache: cache}, nil
