@@ -274,6 +274,16 @@ func upgrade(w http.ResponseWriter, text string) {
 
 // tcp answers each line with its name and the line.
 func (n *network) tcp(t *testing.T, name string) {
+	n.accept(t, name, func(c net.Conn) {
+		lines := bufio.NewScanner(c)
+		for lines.Scan() {
+			fmt.Fprintf(c, "%s: %s\n", name, lines.Text())
+		}
+	})
+}
+
+// accept talks to each connection to an address until the test ends.
+func (n *network) accept(t *testing.T, name string, talk func(net.Conn)) {
 	l, err := net.Listen("tcp", n.address(name))
 	if err != nil {
 		t.Fatal(err)
@@ -287,10 +297,7 @@ func (n *network) tcp(t *testing.T, name string) {
 			}
 			go func() {
 				defer c.Close()
-				lines := bufio.NewScanner(c)
-				for lines.Scan() {
-					fmt.Fprintf(c, "%s: %s\n", name, lines.Text())
-				}
+				talk(c)
 			}()
 		}
 	}()

@@ -114,28 +114,14 @@ func tunnel(t *testing.T, ingress string) (io.WriteCloser, io.ReadCloser) {
 func TestATunnelEndsOneDirectionAtATime(t *testing.T) {
 	const size = 100 << 20
 	n := newNetwork(t, findEnvoy(t))
-	l, err := net.Listen("tcp", n.address("tcp"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { // first everything in, until its end; then everything out
-				defer c.Close()
-				got, err := io.Copy(io.Discard, c)
-				if err != nil || got == 0 { // a health check
-					return
-				}
-				fmt.Fprintf(c, "%d\n", got)
-				io.Copy(c, io.LimitReader(zeros{}, size))
-			}()
+	n.accept(t, "tcp", func(c net.Conn) { // first everything in, until its end; then everything out
+		got, err := io.Copy(io.Discard, c)
+		if err != nil || got == 0 { // a health check
+			return
 		}
-	}()
+		fmt.Fprintf(c, "%d\n", got)
+		io.Copy(c, io.LimitReader(zeros{}, size))
+	})
 	out, in := tunnel(t, n.distance(t))
 	began := time.Now()
 	if _, err := io.Copy(out, io.LimitReader(zeros{}, size)); err != nil {

@@ -28,7 +28,7 @@ type ClientsStatus struct {
 	Requests    int  `json:"requests"`
 }
 
-// closed reports whether clients are to be let in no more. A node without links
+// clientsClosed reports whether clients are to be let in no more. A node without links
 // has nowhere to take them.
 func (l *loopState) clientsClosed() bool {
 	return l.closed || l.drain == linkstate.DrainRemoved
@@ -48,9 +48,12 @@ func (e clientsSet) apply(n *Node, _ time.Time) {
 	n.loop.drainShown = append(n.loop.drainShown, e.shown)
 }
 
-// clientListeners are the names that Envoy has for them; as its counters begin
-// with them, they have _ for /.
+// clientListeners are those at which clients enter.
 var clientListeners = []string{"dmsc/ingress", "dmsc/outside"}
+
+// clientGauges are Envoy's counts of their connections and requests, in whose
+// names a listener has _ for /.
+var clientGauges = `^http\.(` + strings.ReplaceAll(strings.Join(clientListeners, "|"), "/", "_") + `)\.downstream_(cx|rq)_active$`
 
 // clients asks Envoy.
 func (n *Node) clients(ctx context.Context) (st ClientsStatus, err error) {
@@ -75,7 +78,7 @@ func (n *Node) clients(ctx context.Context) (st ClientsStatus, err error) {
 			Value int    `json:"value"`
 		} `json:"stats"`
 	}
-	q := url.Values{"format": {"json"}, "type": {"Gauges"}, "filter": {`^http\.dmsc_(ingress|outside)\.downstream_(cx|rq)_active$`}}
+	q := url.Values{"format": {"json"}, "type": {"Gauges"}, "filter": {clientGauges}}
 	if err := envoy.Do(ctx, http.MethodGet, "/stats", q, &counters); err != nil {
 		return st, fmt.Errorf("counters of Envoy: %w", err)
 	}
