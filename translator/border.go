@@ -49,10 +49,19 @@ const (
 	borderIdle = time.Hour
 )
 
-// borderManager is for listeners of clients, whoever these are, with the route
-// table of the same name. Every request
-// that it refuses is told why, with the code in dmsc-error. What it lets in
-// the fabric forwards as it is: only here paths are normalised.
+// ingressManager is the border that pods meet. Every request that it refuses is
+// told why, with the code in dmsc-error.
+func (b *builder) ingressManager() *hcmv3.HttpConnectionManager {
+	m := b.borderManager(ingressName, b.Strict)
+	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
+	m.LocalReplyConfig = b.borderReplies()
+	m.HttpFilters = b.filters()
+	return m
+}
+
+// borderManager has what listeners of clients share, whoever these are, with the
+// route table of the same name. What it lets in the fabric forwards as it is:
+// only here paths are normalised.
 //
 // A strict border also refuses header names with an underscore, which many
 // servers read as "-", and paths with an escaped slash. Both are in use by
@@ -64,10 +73,6 @@ func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnect
 	m.SkipXffAppend = false
 	// A host outside the mesh hears the scheme that it is asked by.
 	m.SchemeHeaderTransformation = &corev3.SchemeHeaderTransformation{MatchUpstream: true}
-	m.EarlyHeaderMutationExtensions = earlyMutation(borderMutations())
-	m.LocalReplyConfig = b.borderReplies()
-	m.HttpFilters = b.filters()
-
 	m.AccessLog = b.accessLogs(listener)
 
 	m.NormalizePath = wrapperspb.Bool(true)

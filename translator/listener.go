@@ -43,7 +43,7 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 		return listeners
 	}
 	if b.Addrs.Ingress != "" {
-		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.borderManager(ingressName, b.Strict))
+		listeners[ingressName] = b.socketListener(ingressName, b.Addrs.Ingress, b.ingressManager())
 	}
 	if b.Outside.Address != "" {
 		listeners[outsideName] = b.outsideListener()
