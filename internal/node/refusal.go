@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -200,8 +201,12 @@ func (n *Node) suspend(r traced) {
 		if n.loop.suspended == nil {
 			n.loop.suspended = map[string]string{}
 		}
+		if _, known := n.loop.suspended[o.Name]; known { // by another resource of the same response
+			continue
+		}
 		n.loop.suspended[o.Name] = "refused by Envoy: " + r.Message
 		n.loop.unverified = true
+		n.noteAlarm("policy_suspended", fmt.Sprintf("policy %s for %s is out of force here until the SCSC sends another: envoy refused it: %s", o.Name, o.Prefix, r.Message))
 		n.log.Error("policy is suspended, its names go by plain SPF: envoy refused it", "policy", o.Name, "prefix", o.Prefix.String(), "err", r.Message)
 	}
 }
