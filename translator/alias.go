@@ -91,13 +91,13 @@ func (b *builder) byHost() []*routev3.VirtualHost {
 		key := strings.ToLower(aliases[0].Host)
 		hosts = append(hosts, &routev3.VirtualHost{
 			Name:    aliasHost(aliases[0]),
-			Domains: []string{hostPrefix + key, hostPrefix + key + ":*"},
+			Domains: []string{hostPrefix + key + keyEnd, hostPrefix + key + ":*"},
 			Routes:  append(b.enterByHost(aliases), bothWays(b.unknownHost)...),
 		})
 	}
 	hosts = append(hosts, b.externalHosts()...)
 	for _, h := range hosts {
-		host, _, _ := strings.Cut(strings.TrimPrefix(h.Domains[0], hostPrefix), ":")
+		host, _, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(h.Domains[0], hostPrefix), keyEnd), ":")
 		h.Routes = append(bothWays(func(c class) *routev3.Route { return b.notOfHost(c, host) }), h.Routes...)
 	}
 	return append(hosts, &routev3.VirtualHost{

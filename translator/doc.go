@@ -21,10 +21,11 @@
 // # The form of the FIB
 //
 // Two route tables are keyed by a header instead of the host (vhost_header), so
-// Envoy's host table does longest-prefix match on service prefixes:
+// Envoy's host table does longest-prefix match on service prefixes. A key is a
+// name and "/." after it, so that one wildcard is enough for a prefix:
 //
-//	a/1   announced   domains a/1, a/1/, a/1/*     a/10 is another name
-//	a     function    domains a, a/                exact: a/99 is not in the pool
+//	a/1   announced   domain  a/1/*         of the keys a/1/., a/1//., a/1/x/. and not a/10/.
+//	a     function    domains a/., a//.     exact: a/99 is not in the pool
 //
 // There is one virtual host per (next-hop group, class) and some 500 names, so
 // that a name that moves costs two of them (names.go). The class of a name says

@@ -123,12 +123,12 @@ func (b *builder) externalHosts() []*routev3.VirtualHost {
 		refuse := bothWays(func(c class) *routev3.Route { return b.notAllowed(c, allowedText(services)) })
 		others := []string{hostPrefix + host + ":*"}
 		if first == "" {
-			others = append(others, hostPrefix+host)
+			others = append(others, hostPrefix+host+keyEnd)
 		}
 		for _, port := range sortedKeys(ports) {
-			domains := []string{hostPrefix + host + ":" + port}
+			domains := []string{hostPrefix + host + ":" + port + keyEnd}
 			if port == first {
-				domains = append(domains, hostPrefix+host)
+				domains = append(domains, hostPrefix+host+keyEnd)
 			}
 			hosts = append(hosts, &routev3.VirtualHost{Name: name + "/" + port, Domains: domains, Routes: append(ports[port], refuse...)})
 		}

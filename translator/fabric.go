@@ -51,7 +51,7 @@ func (b *builder) fabricHost(g *bundle) *routev3.VirtualHost {
 func (b *builder) hello(generation string) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
 		Name:    helloPrefix,
-		Domains: []string{helloPrefix, nodeName(b.Node)},
+		Domains: []string{helloPrefix + keyEnd, nodeName(b.Node) + keyEnd},
 		Routes: []*routev3.Route{{
 			Match:  classOnce.match(),
 			Action: &routev3.Route_DirectResponse{DirectResponse: respond(200, string(b.Node)+" "+generation+"\n")},
@@ -63,13 +63,13 @@ func (b *builder) hello(generation string) *routev3.VirtualHost {
 	}
 }
 
-// demotedAgain is the key of requests that find no living next hop even after
-// their demotion.
+// demotedAgain is what requests are looked up by that find no living next hop even
+// after their demotion.
 const demotedAgain = "dmsc/again"
 
 // again ends them: the ingress repeats what has this answer.
 func (b *builder) again() *routev3.VirtualHost {
-	return &routev3.VirtualHost{Name: demotedAgain, Domains: []string{demotedAgain}, Routes: bothWays(b.noHealthy)}
+	return &routev3.VirtualHost{Name: demotedAgain, Domains: []string{demotedAgain + keyEnd}, Routes: bothWays(b.noHealthy)}
 }
 
 // nodeName is the name under which a node is reached (design §3).

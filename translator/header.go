@@ -14,8 +14,9 @@ import (
 const (
 	// headerPrefix is the only one a client may set (besides headerTrace).
 	headerPrefix = "dmsc-service-prefix"
-	// headerKey is what the fabric table is looked up by: the path if there is
-	// one, else the prefix. It lives within one node.
+	// headerKey is what a table is looked up by, with keyEnd after it: at the
+	// ingress the prefix, in the fabric the path if there is one, else the prefix.
+	// It lives within one node, which writes it over on arrival.
 	headerKey = "dmsc-key"
 	// headerVia lists the nodes a request has passed, as "<sg-1>,<sr-1>".
 	headerVia = "dmsc-via"
@@ -64,6 +65,17 @@ var (
 // outside the grammar, so no prefix looks like it.
 const hostPrefix = "host:"
 
+// keyEnd ends every key: "a/1/.", "a/1//." and "a/1/x/." of the names a/1, a/1/
+// and a/1/x. A wildcard of Envoy stands for at least one character, so that
+// without it a prefix would need three domains and not one (see domains).
+const keyEnd = "/."
+
+// setKey is the mutation that writes the key. No name at all is the key keyEnd,
+// which is nobody's.
+func setKey(of string) *mutationv3.HeaderMutation {
+	return appendHeader(setHeader(headerKey, "%REQ("+of+")%"+keyEnd))
+}
+
 func setHeader(key, value string) *corev3.HeaderValueOption {
 	return headerOption(key, value, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
 }
@@ -109,6 +121,7 @@ func borderMutations() []*mutationv3.HeaderMutation {
 		appendHeader(setHeader(headerTrace, "%REQ("+keepTrace+")%")),
 		remove(keepTrace),
 		appendHeader(headerOption(headerPrefix, hostPrefix+"%REQ(:AUTHORITY)%", corev3.HeaderValueOption_ADD_IF_ABSENT)),
+		setKey(headerPrefix),
 	)
 }
 
@@ -129,8 +142,7 @@ func removeOurs() []*mutationv3.HeaderMutation {
 func keyMutations() []*mutationv3.HeaderMutation {
 	return []*mutationv3.HeaderMutation{
 		remove(headerDemoted),
-		remove(headerKey),
-		appendHeader(setHeader(headerKey, "%REQ("+headerPath+"?"+headerPrefix+")%")),
+		setKey(headerPath + "?" + headerPrefix),
 	}
 }
 
@@ -142,8 +154,7 @@ func demoteMutations() []*mutationv3.HeaderMutation {
 		remove(headerPath),
 		remove(headerVia),
 		remove(headerInstance),
-		remove(headerKey),
-		appendHeader(setHeader(headerKey, "%REQ("+headerDemoted+"?"+headerPrefix+")%")),
+		setKey(headerDemoted + "?" + headerPrefix),
 		remove(headerDemoted),
 		appendHeader(setHeader(headerDemoted, demotedAgain)),
 	}

@@ -33,10 +33,11 @@ func (b *builder) ingressTable() *routev3.RouteConfiguration {
 		},
 	)
 	return &routev3.RouteConfiguration{
-		Name:                ingressName,
-		VhostHeader:         headerPrefix,
-		VirtualHosts:        hosts,
-		RequestHeadersToAdd: appendVia(b.Node),
+		Name:                   ingressName,
+		VhostHeader:            headerKey,
+		VirtualHosts:           hosts,
+		RequestHeadersToAdd:    appendVia(b.Node),
+		RequestHeadersToRemove: []string{headerKey},
 	}
 }
 

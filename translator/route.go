@@ -115,18 +115,16 @@ func (b *builder) noHealthy(c class) *routev3.Route {
 	return b.refuse(c, 503, codeNoHealthy, "no healthy next hop at "+string(b.Node))
 }
 
-// domains are the keys a name answers to.
+// domains are the keys a name answers to: an announced one also with a slash and
+// for all that is below it, a function with a slash, a node as it is.
 func domains(p dmsc.ServicePrefix, kind rib.Kind) []string {
-	exact := p.String()
-	below := exact + "/*"
-	slash := below[:len(below)-1]
-	switch kind {
+	switch name := p.String(); kind {
 	case rib.Announced:
-		return []string{exact, slash, below}
+		return []string{name + "/*"}
 	case rib.Function:
-		return []string{exact, slash}
+		return []string{name + keyEnd, name + "/" + keyEnd}
 	default:
-		return []string{exact}
+		return []string{name + keyEnd}
 	}
 }
 

@@ -246,14 +246,15 @@ func checkNames(t *testing.T, s translator.State, r translator.Resources) {
 }
 
 // checkLongestPrefix compares Envoy's host table rules (exact domain, then the
-// longest suffix wildcard) with a linear scan of the RIB.
+// longest wildcard) with a linear scan of the RIB.
 func checkLongestPrefix(t *testing.T, s translator.State, r translator.Resources) {
 	t.Helper()
 	for e := range s.RIB.All() {
-		for _, key := range []string{e.Prefix.String(), e.Prefix.String() + "/x", e.Prefix.String() + "0", e.Prefix.String() + "/x/y"} {
-			want := expectedCluster(s, key)
-			if got := firstCluster(r.Routes["dmsc/fabric"], key); got != want {
-				t.Fatalf("%s goes to %q, want %q", key, got, want)
+		for _, rest := range []string{"", "/", "/x", "0", "/x/y", "/x/"} {
+			name := e.Prefix.String() + rest
+			want := expectedCluster(s, strings.TrimSuffix(name, "/"))
+			if got := firstCluster(r.Routes["dmsc/fabric"], name+"/."); got != want {
+				t.Fatalf("%s goes to %q, want %q", name, got, want)
 			}
 		}
 	}

@@ -320,7 +320,7 @@ func (w *world) name() string {
 	case 3:
 		return name + "0"
 	case 4:
-		return pick(w, "zz/9", "*", "host:orders.example", "dmsc/hello", "dmsc/node/n-1", "dmsc/again", ">n-1>m-1>", "/", "a//1", "a/1/*")
+		return pick(w, "zz/9", "*", "host:orders.example", "dmsc/hello", "dmsc/node/n-1", "dmsc/again", ">n-1>m-1>", "/", "a//1", "a/1/*", "a/1//", "a/1/.", "a/.", "a/1%2f", "%REQ(:path)%", "a/1 x", "/.", strings.Repeat("a/1/", 300))
 	case 5:
 		return name[:w.rng.IntN(len(name))]
 	}

@@ -299,9 +299,9 @@ func (e *envoy) hello(w http.ResponseWriter, r *http.Request) {
 	if table == nil {
 		panic(http.ErrAbortHandler)
 	}
-	name := r.Header.Get("dmsc-service-prefix")
+	key := r.Header.Get("dmsc-service-prefix") + "/."
 	for _, v := range table.GetVirtualHosts() {
-		if !slices.Contains(v.GetDomains(), name) || v.GetRoutes()[0].GetDirectResponse() == nil {
+		if !slices.Contains(v.GetDomains(), key) || v.GetRoutes()[0].GetDirectResponse() == nil {
 			continue
 		}
 		for _, h := range v.GetRoutes()[0].GetResponseHeadersToAdd() {

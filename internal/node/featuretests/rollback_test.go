@@ -35,7 +35,7 @@ func TestARollbackStaysUntilItIsEnded(t *testing.T) {
 	n.settled("sg-2")
 	after := sg2.envoy.hosts("dmsc/ingress")
 	knows := func(name string) bool {
-		return strings.Contains(sg2.envoy.routes("dmsc/ingress").String(), `"`+name+`"`)
+		return strings.Contains(sg2.envoy.routes("dmsc/ingress").String(), `"`+name+`/*"`)
 	}
 	if len(before) == 0 || !knows("b/1") {
 		t.Fatalf("hosts %v, then %v", before, after)
