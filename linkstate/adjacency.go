@@ -57,6 +57,8 @@ type adjacency struct {
 	alive    bool
 	misses   int
 	verify   bool // the stream has ended: the next probe decides alone
+
+	answeredBy dmsc.NodeID // see Adjacency
 	rtt      time.Duration
 	holdEnds time.Time
 	degraded bool // held, and the topology has changed meanwhile
@@ -253,9 +255,15 @@ func (i *Instance) onProbed(ev Probed) {
 		return // answers to probes of a link that has just been removed
 	}
 	ok := ev.OK
-	if ok && ev.Peer != a.Remote {
-		i.alarm(AlarmUnexpectedProbe, "the probe of %s was answered by %q: the address of the link leads to another node", a, ev.Peer)
+	switch ev.Peer {
+	case a.Remote:
+		i.stale = i.stale || a.answeredBy != ""
+		a.answeredBy = ""
+	case "": // nobody; whoever it was last may be back
 		ok = false
+	default:
+		ok = false
+		i.misled(a, ev.Peer)
 	}
 	i.touch(a)
 	a.probed = true
@@ -282,6 +290,21 @@ func (i *Instance) onProbed(ev Probed) {
 	}
 	a.verify = false
 	i.stale = i.stale || a.alive != was || (a.rtt-a.shownRTT).Abs() > a.shownRTT/8
+}
+
+// misled notes who answers in place of the neighbour, which has told us an
+// address that is not that of its Envoy.
+func (i *Instance) misled(a *adjacency, by dmsc.NodeID) {
+	if a.answeredBy == by {
+		return
+	}
+	a.answeredBy, i.stale = by, true
+	who := string(by)
+	if by == i.cfg.Node {
+		who = "this node itself"
+	}
+	i.alarm(AlarmUnexpectedProbe, "the probe of %s is answered by %s, at the address %s that %s gives for its own Envoy; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
+		a, who, a.data, a.Remote, i.cfg.Node, a.Remote)
 }
 
 // died is the end of a data path: a fresh probe has to prove the next one.

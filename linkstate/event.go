@@ -46,8 +46,9 @@ type (
 	// Probed: a data-path probe through the Envoys has an answer or none.
 	Probed struct {
 		Link LinkKey
-		// OK: the far Envoy answered out of its FIB, as the node Peer.
-		OK   bool
+		// OK: the far Envoy answered out of its FIB.
+		OK bool
+		// Peer is who answered, "" for nobody. Another than the neighbour is never OK.
 		Peer dmsc.NodeID
 		// RTT is how long it took; 0 if that says nothing of the link, because a
 		// connection had to be set up first.
@@ -258,6 +259,9 @@ type Adjacency struct {
 	Data string
 	// Alive: the data path answered its last probes.
 	Alive bool
+	// AnsweredBy is who answered the last probe that had an answer, if it was not
+	// the neighbour: another node, or this one. The neighbour's Data is wrong then.
+	AnsweredBy dmsc.NodeID
 	// Resumed: held because this node has restarted, as far as is known not
 	// the neighbour.
 	Resumed bool

@@ -394,7 +394,8 @@ func (a *arguments) link() linkstate.LinkKey {
 
 // Example: probed sg-1 sr-1 peer=sr-2 (a result besides those of the network)
 func (s *Scene) doProbed(a *arguments, _ *strings.Builder) {
-	s.Step(a.id(0), linkstate.Probed{Link: a.link(), OK: true, Peer: dmsc.NodeID(a.named["peer"]), RTT: time.Millisecond})
+	link, peer := a.link(), dmsc.NodeID(a.named["peer"])
+	s.Step(a.id(0), linkstate.Probed{Link: link, OK: peer == link.Remote, Peer: peer, RTT: time.Millisecond})
 }
 
 // doForge hands sr-1 a record as if sg-1 had sent it on their link.
