@@ -30,7 +30,7 @@ type controlFlags struct {
 func (f *controlFlags) add(cmd *cobra.Command, who string) {
 	cmd.Flags().StringVar(&f.stateDir, "state-dir", "", "state folder of the agent, where its socket is (default: DMSC_STATE_DIR)")
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "or the configuration file of the agent")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long "+who+" may take")
+	addTimeout(cmd, &f.timeout, 30*time.Second, "how long "+who+" may take")
 }
 
 // agent is the one that is meant.

@@ -110,7 +110,7 @@ func about(name string) node.Summary {
 		FIBStatus:  node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
 		Envoy:      node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true, Phase: "live", Converged: true, SinceSec: 93784}},
 		LinkCounts: node.LinkCounts{Full: 2, Configured: 3}, PrefixCounts: node.PrefixCounts{Announced: 2, Denied: 1}, PolicyCounts: node.PolicyCounts{Live: 1, Accepted: 1},
-		PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
+		LinksDown: []node.LinkDown{}, PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
 		Drain: node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
 	}
 }
@@ -186,6 +186,18 @@ func fleet(t *testing.T) *strings.Replacer {
 	pinned.about.Envoy = node.EnvoyStatus{DataPlane: true, Published: "c0ffee0000000003", Acked: "c0ffee0000000002", XDS: &node.XDSStatus{
 		Connected: true, Phase: "live", Converged: true, SinceSec: 3600, Pinned: pinned.history.Pinned,
 	}}
+	misled := &fakeNode{about: about("sg-3"), records: always()}
+	misled.about.LinkCounts, misled.about.FIBStatus.Names = node.LinkCounts{Configured: 1}, 0
+	misled.about.LinksDown = []node.LinkDown{{Neighbor: "sr-1", Link: "0", State: "synced", SinceSec: 120, Why: "our own Envoy answers at 127.0.0.1:15901"}}
+	misled.about.Alarms = []node.AlarmStatus{{AgeSec: 119, Times: 3, Code: "unexpected_probe", Text: "the probe of sr-1 is answered by this node itself"}}
+	left := &fakeNode{about: about("sg-4"), records: always()}
+	left.about.LinkCounts = node.LinkCounts{Full: 1, Configured: 20}
+	left.about.LinksDown = []node.LinkDown{{Neighbor: "sr-1", Link: "1", State: "down", SinceSec: 3, Why: "neither answers"}, {Neighbor: "sr-2", Link: "0", State: "init", SinceSec: 1, Why: "is it configured?"}}
+	left.about.SPAAway, left.about.SPAAwaySec, left.about.PrefixCounts = true, 90, node.PrefixCounts{Announced: 2, Pending: 1}
+	left.about.SCSCAway, left.about.SCSCAwaySec, left.about.PoliciesEndSec = true, 30, 570
+	stalled := &fakeNode{about: about("sr-4"), records: always()}
+	stalled.about.Envoy = node.EnvoyStatus{Published: "v43", Acked: "v42", DataPlaneSec: 36, UnackedSec: 35, XDS: &node.XDSStatus{Connected: true, Phase: "clusters", SinceSec: 600}}
+	stalled.about.FIBStatus.Unpublished, stalled.about.FIBStatus.UnpublishedNames = 5, []string{"a", "a/1", "a/4", "b/4", "c"}
 	bare := &fakeNode{about: about("sr-2"), records: always()}
 	bare.about.Envoy, bare.about.Drain.Level = node.EnvoyStatus{Published: "v1"}, "removed"
 	starting := &fakeNode{about: node.Summary{Node: "sr-3", Role: "SR", NotReady: []string{"loop: starting"}}, records: always()}
@@ -195,7 +207,7 @@ func fleet(t *testing.T) *strings.Replacer {
 	t.Cleanup(slow.Close)
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	t.Cleanup(other.Close)
-	return strings.NewReplacer("PINNED", pinned.serve(t), "WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
+	return strings.NewReplacer("PINNED", pinned.serve(t), "MISLED", misled.serve(t), "LEFT", left.serve(t), "STALLED", stalled.serve(t), "WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
 		"SLOW", strings.TrimPrefix(slow.URL, "http://"), "OTHER", strings.TrimPrefix(other.URL, "http://"), "NOBODY", nobody(t))
 }
 
@@ -206,7 +218,7 @@ func TestReadingVerbs(t *testing.T) {
 	dir := t.TempDir()
 	names := fleet(t)
 	var back []string
-	for _, name := range []string{"PINNED", "WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
+	for _, name := range []string{"PINNED", "MISLED", "LEFT", "STALLED", "WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
 		back = append(back, names.Replace(name), name)
 	}
 	back = append(back, dir, "HERE", version(), "VERSION")
@@ -234,7 +246,8 @@ func TestReadingVerbs(t *testing.T) {
 
 // A pin is on purpose; what is refused besides is not.
 func TestARefusalIsNotHiddenByAPin(t *testing.T) {
-	s := node.Summary{Node: "sg-1", Envoy: node.EnvoyStatus{XDS: &node.XDSStatus{Connected: true, Converged: true, Phase: "live", Pinned: &node.PinStatus{}}}}
+	s := about("sg-1")
+	s.Envoy.XDS.Pinned = &node.PinStatus{}
 	if got := stateOf(answer[node.Summary]{value: s}); got.State != statePinned || len(got.Reasons) != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -246,7 +259,7 @@ func TestARefusalIsNotHiddenByAPin(t *testing.T) {
 
 // A list of nodes with one address twice leaves a node unasked.
 func TestANodeThatAnswersForAnotherIsNotInSync(t *testing.T) {
-	s := node.Summary{Node: "sg-1", Envoy: node.EnvoyStatus{XDS: &node.XDSStatus{Connected: true, Converged: true, Phase: "live"}}}
+	s := about("sg-1")
 	for name, want := range map[string]string{"": stateInSync, "sg-1": stateInSync, "sg-2": stateUnreachable} {
 		if got := stateOf(answer[node.Summary]{nodeAt: nodeAt{name, "http://there"}, value: s}); got.State != want || len(got.Reasons) > 0 != (want != stateInSync) {
 			t.Errorf("asked for %q: %+v", name, got)

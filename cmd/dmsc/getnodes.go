@@ -49,7 +49,7 @@ type nodeFlags struct {
 
 func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodesEnv+" (repeatable)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a node may take to answer")
+	addTimeout(cmd, &f.timeout, 10*time.Second, "how long a node may take to answer")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 }
 
@@ -57,7 +57,7 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 // may also come from a file.
 func (f *nodeFlags) addServers(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.nodes, "server", nil, "running node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodesEnv+" (repeatable)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "how long a running node may take to answer")
+	addTimeout(cmd, &f.timeout, 10*time.Second, "how long a running node may take to answer")
 }
 
 // wanted reports whether the network is one that runs: who has a fleet does not

@@ -14,13 +14,13 @@ import (
 
 func healthcheckCommand() *cobra.Command {
 	var url string
-	var timeout time.Duration
+	var limit time.Duration
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask a dmsc process whether it is ready (for containers without a shell)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := http.Client{Timeout: timeout}
+			c := http.Client{Timeout: limit}
 			resp, err := c.Get(url)
 			var late net.Error
 			switch {
@@ -38,6 +38,6 @@ func healthcheckCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:17805/readyz", "what to ask")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "how long to wait")
+	addTimeout(cmd, &limit, 2*time.Second, "how long to wait")
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 )
@@ -20,11 +21,13 @@ import (
 type nodeState struct {
 	Node    string `json:"node"` // "" if only the address is known
 	Address string `json:"address"`
-	// State is the last that applies of: in sync, drained, not in sync, starting,
-	// pinned, refused; or else no answer, unreachable.
+	// State is the last that applies of: in sync, drained, not in sync, isolated,
+	// starting, pinned, refused; or else no answer, unreachable.
 	State string `json:"state"`
 	// Reasons say why it is not in sync; none if it is.
 	Reasons []string `json:"reasons"`
+	// Notices are what is wrong besides: a link that is down, an SPA that is away.
+	Notices []string `json:"notices"`
 	// Status is /api/v1/node; null without an answer.
 	Status *node.Summary `json:"status"`
 }
@@ -34,6 +37,7 @@ const (
 	stateInSync      = "in sync"
 	stateDrained     = "drained"
 	stateNotInSync   = "not in sync"
+	stateIsolated    = "isolated"
 	statePinned      = "pinned"
 	stateRefused     = "refused"
 	stateStarting    = "starting"
@@ -81,7 +85,7 @@ func statusCommand() *cobra.Command {
 }
 
 func stateOf(a answer[node.Summary]) nodeState {
-	out := nodeState{Node: a.name, Address: a.address, State: stateInSync, Reasons: []string{}}
+	out := nodeState{Node: a.name, Address: a.address, State: stateInSync, Reasons: []string{}, Notices: []string{}}
 	if a.err != nil {
 		out.State, out.Reasons = stateUnreachable, []string{strings.TrimPrefix(a.err.Error(), a.name+": ")}
 		if a.code == exitTimeout {
@@ -102,20 +106,27 @@ func stateOf(a answer[node.Summary]) nodeState {
 		out.State = stateDrained // on purpose
 	}
 	x := s.Envoy.XDS
-	for _, why := range s.NotReady {
-		because(stateNotInSync, "%s", why)
+	if !s.LSDB.Synced {
+		because(stateNotInSync, "it has not heard from all its neighbours yet, for %s; records %d", age(s.UptimeSec), s.LSDB.Records)
 	}
 	switch {
 	case x == nil || x.Phase == "unpublished":
 		because(stateStarting, "nothing has been published to its Envoy yet")
 	case !x.Connected:
-		because(stateNotInSync, "no Envoy is connected, for %s", age(x.SinceSec))
+		because(stateNotInSync, "no Envoy is connected, for %s; start it, with what dmsc bootstrap prints", age(x.SinceSec))
 	case !x.Converged && len(s.Refusals) == 0:
-		because(stateNotInSync, "its Envoy has not accepted all of %s: %s are on their way", brief8(s.Envoy.Published), x.Phase)
+		because(stateNotInSync, "its Envoy has not accepted all of %s, for %s: %s are on their way", brief8(s.Envoy.Published), age(s.Envoy.UnackedSec), x.Phase)
 	}
-	if s.FIBStatus.Failed {
+	if x != nil && x.Connected && !s.Envoy.DataPlane {
+		because(stateNotInSync, "its Envoy is connected and serves no request out of its FIB, for %s", age(s.Envoy.DataPlaneSec))
+	}
+	switch f := s.FIBStatus; {
+	case f.Failed:
 		because(stateNotInSync, "its newest configuration is invalid and was not published, see its log: a bug, report it")
+	case f.Unpublished > 0 && x != nil && x.Phase != "unpublished":
+		because(stateNotInSync, "routes of %d names are computed and not published yet: %s", f.Unpublished, brief(f.UnpublishedNames, 3))
 	}
+	out.links(s)
 	if x != nil && x.Pinned != nil {
 		because(statePinned, "%s", pinText(*x.Pinned))
 	}
@@ -128,7 +139,51 @@ func stateOf(a answer[node.Summary]) nodeState {
 	for _, r := range s.Refusals {
 		because(stateRefused, "%s", refusalText(r))
 	}
+	out.centres(s)
+	if len(out.Reasons) == 0 && !s.Ready {
+		because(stateNotInSync, "%s", strings.Join(s.NotReady, "; "))
+	}
 	return out
+}
+
+// links says which are down. Without any, what is in sync is the way to nobody.
+func (n *nodeState) links(s node.Summary) {
+	var down []string
+	for _, l := range s.LinksDown {
+		down = append(down, fmt.Sprintf("link %s is %s, for %s: %s", linkstate.LinkKey{Remote: l.Neighbor, ID: l.Link}, l.State, age(l.SinceSec), l.Why))
+	}
+	if more := s.LinkCounts.Configured - s.LinkCounts.Full - len(down); more > 0 && len(down) > 0 {
+		down = append(down, fmt.Sprintf("and %d links more", more))
+	}
+	if s.LinkCounts.Full == 0 && s.LinkCounts.Configured > 0 && s.Drain.Level != linkstate.DrainRemoved.String() {
+		if n.State != stateStarting {
+			n.State = stateIsolated
+		}
+		n.Reasons = append(n.Reasons, fmt.Sprintf("none of its %d links is up", s.LinkCounts.Configured))
+		n.Reasons = append(n.Reasons, down...)
+		return
+	}
+	n.Notices = append(n.Notices, down...)
+}
+
+// centres says which are away, and what ends when they stay so.
+func (n *nodeState) centres(s node.Summary) {
+	say := func(format string, args ...any) { n.Notices = append(n.Notices, fmt.Sprintf(format, args...)) }
+	if s.SPAAway && s.Role == dmsc.RoleSG.String() {
+		what := "what pods announce waits for one"
+		if p := s.PrefixCounts; p.Pending+p.Announced > 0 {
+			what = fmt.Sprintf("%d prefixes wait for one; the %d that are announced stay", p.Pending, p.Announced)
+		}
+		say("no SPA answers, for %s: %s", age(s.SPAAwaySec), what)
+	}
+	if s.SCSCAway {
+		p := s.PolicyCounts
+		what := "it holds no policies"
+		if held := p.Live + p.Accepted + p.Suspended + p.Refused; held > 0 {
+			what = fmt.Sprintf("%d policies end in %s, and their names go by plain SPF", held, age(s.PoliciesEndSec))
+		}
+		say("no SCSC answers, for %s: %s", age(s.SCSCAwaySec), what)
+	}
 }
 
 // refusalText is a refusal in one line.
@@ -163,6 +218,14 @@ func pinText(p node.PinStatus) string {
 		text += fmt.Sprintf(" (%s)", p.Reason)
 	}
 	return text + fmt.Sprintf("; %d newer configurations wait for dmsc xds resume", p.Waiting)
+}
+
+// times says how often, if it was more than once; what follows is about the last.
+func times(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf("%d times, the last ", n)
 }
 
 // brief8 is the beginning of a version or digest.
@@ -204,11 +267,14 @@ func printStatus(w io.Writer, nodes []nodeState) error {
 		for _, why := range n.Reasons {
 			line("%s: %s\n", cmp.Or(n.Node, n.Address), why)
 		}
+		for _, what := range n.Notices {
+			line("%s: %s\n", n.Node, what)
+		}
 		if n.Status == nil {
 			continue
 		}
 		for _, a := range n.Status.Alarms {
-			line("%s: alarm %s, %s ago: %s\n", n.Node, a.Code, age(a.AgeSec), a.Text)
+			line("%s: alarm %s, %s%s ago: %s\n", n.Node, a.Code, times(a.Times), age(a.AgeSec), a.Text)
 		}
 	}
 	return err

@@ -85,6 +85,10 @@ func (e selfProbed) apply(n *Node, now time.Time) {
 			l.publishAt = now.Add(publishLimit)
 		}
 	}
+	if e.up != l.dataPlane || l.selfSince.IsZero() {
+		l.selfSince = now
+		l.expect(now)
+	}
 	l.dataPlane, l.dataPlaneKnown = e.up, true
 	n.instance.Step(now, linkstate.DataPlane{Up: e.up})
 }
@@ -158,7 +162,7 @@ func (e judged) apply(n *Node, now time.Time) {
 type spaAway struct{ away bool }
 
 func (e spaAway) apply(n *Node, now time.Time) {
-	n.loop.spaAway = e.away
+	n.loop.spa.turn(e.away, now)
 	n.log.Info("spa", "away", e.away)
 }
 
@@ -194,6 +198,7 @@ func (e planArrived) apply(n *Node, now time.Time) {
 type scscConnected struct{ connected bool }
 
 func (e scscConnected) apply(n *Node, now time.Time) {
+	n.loop.scsc.turn(!e.connected, now)
 	n.log.Info("scsc", "connected", e.connected)
 	n.loop.reported = nil
 }
@@ -229,12 +234,14 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	switch e.Kind {
 	case xds.Connected:
 		n.log.Info("envoy connected")
+		n.loop.owes(n.loop.publication != nil && n.loop.publication.version != n.loop.acked, now)
 		kick(n.kickSelf)
 	case xds.Disconnected:
 		n.log.Warn("envoy disconnected")
 		if e.Streams == 0 {
 			n.loop.refusals = nil
 			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again
+			n.loop.owes(false, now)
 		}
 		kick(n.kickSelf)
 	case xds.Acked:
@@ -242,6 +249,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		if p := n.loop.publication; p != nil && p.version == e.Version {
 			n.loop.running = p
 		}
+		n.loop.owes(n.loop.publication != nil && n.loop.publication.version != e.Version, now)
 		n.timeline.note(now, Moment{Step: StepAcked, Version: e.Version})
 		kick(n.kickSelf)
 	case xds.Nacked:

@@ -271,7 +271,7 @@ func (n *Node) runLoop(ctx context.Context) error {
 // deadline is when the loop has to wake up by itself.
 func (n *Node) deadline(now time.Time) time.Time {
 	d := n.instance.Deadline()
-	wakeUps := []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport}
+	wakeUps := []time.Time{n.registry.deadline(now), n.overlay.Deadline(), n.loop.nextReport, n.loop.stallAt}
 	if now.Before(n.loop.restless) {
 		wakeUps = append(wakeUps, n.loop.restless) // nothing is published before
 	} else {

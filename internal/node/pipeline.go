@@ -24,12 +24,15 @@ type loopState struct {
 	restored            map[string][]dmsc.ServicePrefix
 	neighbors           []savedNeighbor      // as last handed to the state file
 	listeners           map[uint64]*listener // open announcement streams
-	spaAway             bool
+	spa, scsc           reach
 	dirty               bool // what the state file keeps has changed since the last turn
 
 	dataPlane, dataPlaneKnown bool
+	selfSince                 time.Time // of dataPlane
 	selfSilent                int
-	advertised, offered       *offer // as last handed to the protocol, and to Envoy
+	unackedFrom               time.Time // Envoy has accepted nothing since, of what was published; zero: it has all
+	stallAt                   time.Time // see watchStall; zero: nothing is due
+	advertised, offered       *offer    // as last handed to the protocol, and to Envoy
 	answered                  answered
 	pods                      []PodStatus // where the prefixes stand, for readers
 	unverified                bool        // policies came or went since the LSDB was asked about them
@@ -348,7 +351,7 @@ type answered struct {
 func (n *Node) answerPods() {
 	n.loop.pods = nil
 	for _, s := range n.registry.ordered() {
-		statuses := n.registry.statuses(s.id, n.loop.spaAway)
+		statuses := n.registry.statuses(s.id, n.loop.spa.away)
 		for _, st := range statuses {
 			n.loop.pods = append(n.loop.pods, PodStatus{Pod: s.pod, Prefix: st.prefix, State: st.state.String(), Code: st.code, Reason: st.reason})
 		}
@@ -362,7 +365,7 @@ func (n *Node) answerPods() {
 // answer tells pods where their prefixes stand, and the SCSC where its
 // policies stand and what was measured.
 func (n *Node) answer(now time.Time) {
-	if a := (answered{n.registry.offer(now), n.loop.spaAway}); a != n.loop.answered {
+	if a := (answered{n.registry.offer(now), n.loop.spa.away}); a != n.loop.answered {
 		n.loop.answered = a
 		n.answerPods()
 	}
@@ -387,6 +390,7 @@ func (n *Node) answer(now time.Time) {
 // tick lets the parts do what is due.
 func (n *Node) tick(now time.Time) {
 	n.instance.Tick(now)
+	n.watchStall(now)
 	for _, p := range n.overlay.Tick(now) {
 		n.loop.unverified = true
 		n.log.Warn("policy has expired; plain SPF is in force", "policy", p.ID, "prefix", p.Prefix.String())

@@ -182,6 +182,9 @@ func (n *Node) program(pub *publication) {
 	n.remember(pub.rib)
 	if pub.version == n.loop.acked {
 		n.loop.running = pub
+		n.loop.owes(false, begun)
+	} else if n.loop.unackedFrom.IsZero() {
+		n.loop.owes(true, begun)
 	}
 	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
 	newest(n.published, pub.rib.Len())

@@ -24,8 +24,11 @@ type picture struct {
 	pods        []PodStatus
 	policies    []scsc.Status
 	dataPlane   bool
-	spaAway     bool
+	selfSince   time.Time // of dataPlane
+	spa, scsc   reach
+	policiesEnd time.Time // without a word of the SCSC; zero for none
 	acked       string
+	unackedFrom time.Time // see loopState
 	documents   documents
 	refusals    []RefusalStatus
 	alarms      []AlarmStatus
@@ -44,11 +47,20 @@ type Summary struct {
 	FIBStatus FIBStatus   `json:"fib_status"`
 	Envoy     EnvoyStatus `json:"envoy"`
 	Drain     DrainStatus `json:"drain"`
-	SPAAway   bool        `json:"spa_away"`
+	// SPAAway: no SPA answers, for so long. New prefixes wait, of an SG.
+	SPAAway    bool    `json:"spa_away"`
+	SPAAwaySec float64 `json:"spa_away_seconds"`
+	// SCSCAway: one is configured and not connected, for so long. The policies that
+	// are held end when PoliciesEndSec have passed without a word of it; 0: none are.
+	SCSCAway       bool    `json:"scsc_away"`
+	SCSCAwaySec    float64 `json:"scsc_away_seconds"`
+	PoliciesEndSec float64 `json:"policies_end_seconds"`
 	// Documents is nil at a node without any.
 	Documents *DocumentsStatus `json:"documents,omitempty"`
 	// LinkCounts are of those to SGs and SRs that are configured.
-	LinkCounts   LinkCounts   `json:"link_counts"`
+	LinkCounts LinkCounts `json:"link_counts"`
+	// LinksDown are the first of those that are not advertised.
+	LinksDown    []LinkDown   `json:"links_down"`
 	PrefixCounts PrefixCounts `json:"prefix_counts"`
 	PolicyCounts PolicyCounts `json:"policy_counts"`
 	// PoliciesRefused are the first of those that this node or its Envoy refuses.
@@ -86,6 +98,7 @@ type AlarmStatus struct {
 	AgeSec float64   `json:"age_seconds"`
 	Code   string    `json:"code"`
 	Text   string    `json:"text"`
+	Times  int       `json:"times"` // raised in these words; at and age are of the last
 }
 
 // maxAlarms are kept for readers.
@@ -94,7 +107,15 @@ const maxAlarms = 8
 // noteAlarm counts an alarm and keeps it for readers.
 func (n *Node) noteAlarm(code, text string) {
 	n.metrics.alarm(code)
-	all := append(slices.Clone(n.loop.alarms), AlarmStatus{At: time.Now().UTC(), Code: code, Text: shortened(text, maxWords)})
+	a := AlarmStatus{At: time.Now().UTC(), Code: code, Text: shortened(text, maxWords), Times: 1}
+	all := slices.DeleteFunc(slices.Clone(n.loop.alarms), func(b AlarmStatus) bool {
+		same := a.Code == b.Code && a.Text == b.Text
+		if same {
+			a.Times += b.Times
+		}
+		return same
+	})
+	all = append(all, a)
 	n.loop.alarms = all[max(0, len(all)-maxAlarms):]
 }
 
@@ -157,14 +178,47 @@ type PolicyStatus struct {
 
 // EnvoyStatus is what is known of the Envoy beside the agent.
 type EnvoyStatus struct {
-	DataPlane bool       `json:"data_plane"`
-	Published string     `json:"published"`
-	Acked     string     `json:"acked"`
-	XDS       *XDSStatus `json:"xds,omitempty"`
+	// DataPlane: it answers out of its FIB, or does not, for so long.
+	DataPlane    bool    `json:"data_plane"`
+	DataPlaneSec float64 `json:"data_plane_seconds"`
+	Published    string  `json:"published"`
+	Acked        string  `json:"acked"`
+	// UnackedSec is for how long it has been connected and accepted nothing of what
+	// was published; 0 if it has accepted all of it.
+	UnackedSec float64    `json:"unacked_seconds"`
+	XDS        *XDSStatus `json:"xds,omitempty"`
 }
 
 // seconds until a time, 0 if it is none or past.
 func seconds(now, until time.Time) float64 { return max(0, until.Sub(now)).Seconds() }
+
+// elapsed is the seconds since a time, 0 if it is none.
+func elapsed(since, now time.Time) float64 {
+	if since.IsZero() {
+		return 0
+	}
+	return now.Sub(since).Seconds()
+}
+
+// reach is whether an SPA or the SCSC, if there is to be one, is there.
+type reach struct {
+	away  bool
+	since time.Time
+}
+
+// turn notes that it has gone or come back.
+func (r *reach) turn(away bool, now time.Time) {
+	if r.away != away || r.since.IsZero() {
+		*r = reach{away, now}
+	}
+}
+
+func (r reach) status(now time.Time) (away bool, sec float64) {
+	if r.away {
+		sec = elapsed(r.since, now)
+	}
+	return r.away, sec
+}
 
 // show publishes what readers see.
 func (n *Node) show(rd linkstate.Ready, now time.Time) {
@@ -181,7 +235,8 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	}
 	n.picture.Store(&picture{
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
-		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, spaAway: n.loop.spaAway, acked: n.loop.acked,
+		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, selfSince: n.loop.selfSince, acked: n.loop.acked, unackedFrom: n.loop.unackedFrom,
+		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Deadline(),
 		documents: n.loop.documents,
 		policies:  n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
 	})
@@ -221,13 +276,21 @@ func (n *Node) Summary() Summary {
 		p = &picture{view: &linkstate.View{}, documents: documents{inForce: &border.Set{}}}
 	}
 	s.Documents = n.documentsStatus(p.documents)
-	s.Incarnation, s.SPAAway = p.view.Incarnation, p.spaAway
+	s.Incarnation = p.view.Incarnation
+	s.SPAAway, s.SPAAwaySec = p.spa.status(now)
+	s.SCSCAway, s.SCSCAwaySec = p.scsc.status(now)
+	s.PoliciesEndSec = seconds(now, p.policiesEnd)
 	s.LSDB = LSDBStatus{Records: p.view.Records.Len(), Digest: fmt.Sprintf("%016x", p.view.Digest), Synced: p.view.Synced, Flooding: p.view.Flooding.String()}
 	s.FIBStatus, s.Drain = p.fibStatus(now), p.drain()
-	s.Envoy = EnvoyStatus{DataPlane: p.dataPlane, Published: p.published(), Acked: p.acked}
+	s.Envoy = EnvoyStatus{
+		DataPlane: p.dataPlane, DataPlaneSec: elapsed(p.selfSince, now), Published: p.published(), Acked: p.acked,
+	}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
 		s.Envoy.XDS = xdsStatus(x, n.pinReason(), now)
 		s.Refusals = parked(p.refusals, x, now)
+		if x.Connected && !x.Converged {
+			s.Envoy.UnackedSec = elapsed(p.unackedFrom, now)
+		}
 	}
 	s.Refusals, s.Alarms = some(s.Refusals), some(slices.Clone(p.alarms))
 	for i, a := range s.Alarms {
@@ -240,6 +303,7 @@ func (n *Node) Summary() Summary {
 		}
 	}
 	s.LinkCounts, s.PrefixCounts, s.PolicyCounts = p.count()
+	s.LinksDown = linksDown(p.view, now)
 	return s
 }
 
