@@ -53,16 +53,16 @@ type adjacency struct {
 	peerDataPlane bool
 
 	// The data path.
-	probed   bool // a first result is known
-	alive    bool
-	misses   int
-	verify   bool // the stream has ended: the next probe decides alone
+	probed bool // a first result is known
+	alive  bool
+	misses int
+	verify bool // the stream has ended: the next probe decides alone
 
 	answeredBy dmsc.NodeID // see Adjacency
-	rtt      time.Duration
-	holdEnds time.Time
-	degraded bool // held, and the topology has changed meanwhile
-	resumed  bool // held, because we have restarted and not the far end
+	rtt        time.Duration
+	holdEnds   time.Time
+	degraded   bool // held, and the topology has changed meanwhile
+	resumed    bool // held, because we have restarted and not the far end
 
 	flaps flaps
 	delay delayMetric // with AlgorithmDelay
