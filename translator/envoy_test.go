@@ -31,12 +31,13 @@ import (
 // Each testdata/envoy file is a small network of real Envoys that run what
 // Translate gives, and what pods on it see. Commands:
 //
-//	pod <name> [forge] [names] [tls=host] [fail=n]
+//	pod <name> [forge] [names] [tls=host] [fail=n] [refuse=status]
 //	                           an HTTP server at {name}; forge: answers with dmsc-* headers;
 //	                           names: adds those of all headers it was sent, and
 //	                           for whom it was forwarded;
 //	                           tls: with a certificate for host that {ca} signed;
 //	                           fail: it hangs up on the first n requests
+//	                           refuse: what it answers to an upgrade
 //	tcp <name>                 a TCP server at {name}
 //	envoy                      starts the node of the scene below; {name} is an address
 //	get <node> [host=h] [path=/p] [method=m] [times=n]
@@ -104,6 +105,7 @@ func (n *network) run(t *testing.T, d *datadriven.TestData) string {
 		p := pod{name: name, forge: d.HasArg("forge"), names: d.HasArg("names")}
 		d.MaybeScanArgs(t, "tls", &p.tls)
 		d.MaybeScanArgs(t, "fail", &p.fail)
+		d.MaybeScanArgs(t, "refuse", &p.refuse)
 		n.pod(t, p)
 		return ""
 	case "tcp":
@@ -186,11 +188,12 @@ func (n *network) address(name string) string {
 }
 
 type pod struct {
-	name  string
-	forge bool
-	names bool
-	tls   string // host
-	fail  int64
+	name   string
+	forge  bool
+	names  bool
+	tls    string // host
+	fail   int64
+	refuse int // status
 }
 
 // pod echoes what it was sent of ours and of Envoy's.
@@ -217,7 +220,14 @@ func (n *network) pod(t *testing.T, p pod) {
 				w.Header().Set(header, "forged")
 			}
 		}
-		if r.Header.Get("Upgrade") == "websocket" {
+		switch {
+		case r.Header.Get("Upgrade") != "websocket":
+		case p.refuse != 0:
+			w.Header().Set("Location", "/login") // of a redirect
+			w.WriteHeader(p.refuse)
+			fmt.Fprintf(w, "%s: no", name)
+			return
+		default:
 			upgrade(w, name+":"+ours(r.Header))
 			return
 		}
@@ -401,6 +411,7 @@ func (n *network) exchange(t *testing.T, addr, head string) string {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(10 * time.Second))
+	before := n.served.Load()
 	head = strings.Trim(head, "\n")
 	fmt.Fprint(c, strings.ReplaceAll(head, "\n", "\r\n")+"\r\n\r\n")
 	method, _, _ := strings.Cut(head, " ")
@@ -425,6 +436,9 @@ func (n *network) exchange(t *testing.T, addr, head string) string {
 	}
 	if said := strings.TrimSpace(string(body)); said != "" {
 		text += said + "\n"
+	}
+	if served := n.served.Load() - before; served > 1 {
+		text += fmt.Sprintf("pods have seen it %d times\n", served)
 	}
 	return text
 }

@@ -29,7 +29,8 @@ const (
 	// listener. Its value is the key of the second time.
 	headerDemoted = "dmsc-demoted"
 
-	// headerError marks a reply that no pod has seen: "<code>; node=<id>".
+	// headerError marks a reply to a request that no pod has seen, but for
+	// codeNotUpgraded: "<code>; node=<id>".
 	headerError      = "dmsc-error"
 	headerHop        = "dmsc-hop"
 	headerNode       = "dmsc-node"
@@ -50,8 +51,12 @@ const (
 	codeTooLarge    = "headers-too-large"
 	codeTimeout     = "headers-timeout"
 	codeBadRequest  = "bad-request"
+	codeUnsupported = "unsupported"
 	codeConnectOnly = "connect-only"
 	codeNoConnect   = "no-connect"
+
+	// codeNotUpgraded is the only one of an answer that a pod has given.
+	codeNotUpgraded = "not-upgraded"
 )
 
 // What delivery removes: pods get the prefix and the via, and what they answer

@@ -59,7 +59,7 @@ func (b *builder) outsideManager() *hcmv3.HttpConnectionManager {
 	m.EarlyHeaderMutationExtensions = earlyMutation(outsideMutations(b.Outside.TrustedHops > 0))
 	m.XffNumTrustedHops = b.Outside.TrustedHops
 	m.AlwaysSetRequestIdInResponse = true
-	m.LocalReplyConfig = &hcmv3.LocalReplyConfig{BodyFormat: &corev3.SubstitutionFormatString{
+	m.LocalReplyConfig = &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{b.notUpgraded()}, BodyFormat: &corev3.SubstitutionFormatString{
 		Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
 			Specifier: &corev3.DataSource_InlineString{InlineString: "%RESPONSE_CODE%\n"},
 		}},

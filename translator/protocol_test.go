@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -240,6 +242,31 @@ func TestAWebSocketPassesTwoHops(t *testing.T) {
 		back := make([]byte, len(frame))
 		if _, err := io.ReadFull(reader, back); errors.Join(err, <-sent) != nil || !bytes.Equal(back, frame) {
 			t.Fatalf("an echo differs: %v", err)
+		}
+	}
+}
+
+// Whoever asks for a WebSocket by an extended CONNECT takes any 2xx for a yes. A
+// pod that takes no notice has not said it.
+func TestAnUpgradeOverHTTP2IsNotAnsweredByAPlain200(t *testing.T) {
+	n := newNetwork(t, findEnvoy(t))
+	n.pod(t, pod{name: "http", refuse: http.StatusOK})
+	client := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	t.Cleanup(client.CloseIdleConnections)
+	ingress := n.distance(t)
+	for _, node := range []string{ingress, n.states["sg-2"].Addrs.Ingress} {
+		request := to(t, t.Context(), node, "h/1")
+		request.Method = http.MethodConnect
+		request.Header.Set(":protocol", "websocket")
+		response, err := client.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get("dmsc-error"); response.StatusCode != 501 || got != "not-upgraded; node=sg-2" {
+			t.Errorf("%s answers %d %s", node, response.StatusCode, got)
 		}
 	}
 }

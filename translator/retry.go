@@ -6,6 +6,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -26,7 +27,9 @@ func hopRetry(c class, protect bool) *routev3.RetryPolicy {
 // (measured, reference R6).
 func ingressRetry(c class, protect bool) *routev3.RetryPolicy {
 	p := retryPolicy(retryOn(c)+",retriable-headers", 4, 20*time.Millisecond, 40*time.Millisecond, protect)
-	p.RetriableHeaders = []*routev3.HeaderMatcher{headerPresent(headerError)}
+	unseenByPods := headerMatches(headerError, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: codeNotUpgraded}})
+	unseenByPods.InvertMatch = true // without the header it does not match either
+	p.RetriableHeaders = []*routev3.HeaderMatcher{unseenByPods}
 	return p
 }
 

@@ -128,13 +128,6 @@ func domains(p dmsc.ServicePrefix, kind rib.Kind) []string {
 	}
 }
 
-func headerPresent(name string) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{
-		Name:                 name,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
-	}
-}
-
 func headerMatches(name string, m *matcherv3.StringMatcher) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{
 		Name:                 name,

@@ -114,7 +114,7 @@ func (m *manager) admit(r *Request) (*Reply, error) {
 		return m.local(Reply{Status: 403})
 	}
 	if !r.isConnect() && !strings.HasPrefix(r.path(), "/") {
-		return m.local(Reply{Status: 404}) // OPTIONS *
+		return m.local(Reply{Status: 404, Details: "absolute_path_rejected"}) // OPTIONS *
 	}
 	if !r.isConnect() {
 		reply, err := m.normalize(r)

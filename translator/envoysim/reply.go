@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
@@ -14,7 +16,9 @@ type Reply struct {
 	Status uint32
 	// Flag is the response flag of Envoy's own (NR, UH, UF, NC), "" for one that a
 	// route gives.
-	Flag    string
+	Flag string
+	// Details is Envoy's name of the reason, where a mapper may ask for it.
+	Details string
 	Headers Headers
 }
 
@@ -25,10 +29,13 @@ func (r Reply) Error() string {
 }
 
 // local makes a reply of Envoy's own: the first mapper whose filter takes it
-// adds to it.
+// changes it.
 func (m *manager) local(reply Reply) (*Reply, error) {
 	for _, mapper := range m.GetLocalReplyConfig().GetMappers() {
 		if takes(mapper.Filter, reply) {
+			if mapper.StatusCode != nil {
+				reply.Status = mapper.StatusCode.Value
+			}
 			var err error
 			if reply.Headers, err = respondWith(reply.Headers, nil, mapper.HeadersToAdd); err != nil {
 				return nil, err
@@ -41,11 +48,19 @@ func (m *manager) local(reply Reply) (*Reply, error) {
 	return &reply, err
 }
 
-// beyond are replies for reasons that the simulator has not, by the condition
-// of the filters that take them.
+// detailed is how a filter asks for a reason.
+const detailed = "response.code_details == "
+
+// beyond are reasons that the simulator has not, and the filters that ask for more.
 var beyond = []string{
-	`response.code_details == "overload"`,
-	`response.code_details == "request_header_timeout"`,
+	`"overload"`,
+	`"request_header_timeout"`,
+	`"low_version"`,
+	`"http1.https_url_on_plaintext_connection"`,
+	`"http1.invalid_transfer_encoding"`,
+	`"upgrade_failed"`,
+	`"websocket_handshake_unsuccessful"`,
+	`"websocket_handshake_unsuccessful" && response.code < 300`,
 }
 
 func checkFilter(f *accesslogv3.AccessLogFilter) error {
@@ -62,7 +77,8 @@ func checkFilter(f *accesslogv3.AccessLogFilter) error {
 		if err := filter.ExtensionFilter.GetTypedConfig().UnmarshalTo(&cel); err != nil {
 			return err
 		}
-		if !slices.Contains(beyond, cel.Expression) {
+		reason, ok := strings.CutPrefix(cel.Expression, detailed)
+		if !ok || reason != `"absolute_path_rejected"` && !slices.Contains(beyond, reason) {
 			return fmt.Errorf("extension_filter: expression %s is not understood", cel.Expression)
 		}
 		return nil
@@ -74,6 +90,10 @@ func takes(f *accesslogv3.AccessLogFilter, reply Reply) bool {
 	switch filter := f.GetFilterSpecifier().(type) {
 	case *accesslogv3.AccessLogFilter_ResponseFlagFilter:
 		return slices.Contains(filter.ResponseFlagFilter.Flags, reply.Flag)
+	case *accesslogv3.AccessLogFilter_ExtensionFilter:
+		var cel celv3.ExpressionFilter
+		err := filter.ExtensionFilter.GetTypedConfig().UnmarshalTo(&cel) // see checkFilter
+		return err == nil && reply.Details != "" && cel.Expression == detailed+strconv.Quote(reply.Details)
 	case *accesslogv3.AccessLogFilter_StatusCodeFilter:
 		return filter.StatusCodeFilter.GetComparison().GetValue().GetDefaultValue() == reply.Status
 	}

@@ -171,13 +171,18 @@ func meets(m *routev3.RouteMatch, r Request) bool {
 // holds looks at each line of a header by itself, as Envoy does from 1.40 on
 // (before, at all of them joined by commas: a suffix was that of the last line).
 func holds(m *routev3.HeaderMatcher, headers Headers) bool {
-	name := strings.ToLower(m.Name)
-	meets := func(line Header) bool {
-		s := m.GetStringMatch()
-		return line.Name == name && (s == nil || matches(s, line.Value))
+	name, text := strings.ToLower(m.Name), m.GetStringMatch()
+	there, meets := false, false
+	for _, line := range headers {
+		if line.Name == name {
+			there = true
+			meets = meets || text != nil && matches(text, line.Value)
+		}
 	}
-	absent := m.GetStringMatch() == nil && !m.GetPresentMatch()
-	return slices.ContainsFunc(headers, meets) != (absent != m.InvertMatch)
+	if text != nil {
+		return there && meets != m.InvertMatch // inverted, too, it wants the header to be there
+	}
+	return there == (m.GetPresentMatch() != m.InvertMatch)
 }
 
 func matches(m *matcherv3.StringMatcher, value string) bool {
@@ -229,27 +234,32 @@ func condition(m *routev3.RouteMatch) string {
 }
 
 func headerCondition(h *routev3.HeaderMatcher) string {
-	not := ""
-	if h.InvertMatch {
-		not = "not "
-	}
 	s := h.GetStringMatch()
 	if s == nil {
-		return not + h.Name + " present"
+		if h.InvertMatch {
+			return h.Name + " absent"
+		}
+		return h.Name + " present"
+	}
+	verbs := func(plain, inverted string) string {
+		if h.InvertMatch {
+			return h.Name + " " + inverted + " "
+		}
+		return h.Name + " " + plain + " "
 	}
 	switch pattern := s.MatchPattern.(type) {
 	case *matcherv3.StringMatcher_Exact:
-		return not + h.Name + " is " + pattern.Exact
+		return verbs("is", "is not") + pattern.Exact
 	case *matcherv3.StringMatcher_Prefix:
-		return not + h.Name + " begins with " + pattern.Prefix
+		return verbs("begins with", "does not begin with") + pattern.Prefix
 	case *matcherv3.StringMatcher_Suffix:
-		return not + h.Name + " ends with " + pattern.Suffix
+		return verbs("ends with", "does not end with") + pattern.Suffix
 	case *matcherv3.StringMatcher_Contains:
-		return not + h.Name + " contains " + pattern.Contains
+		return verbs("contains", "does not contain") + pattern.Contains
 	case *matcherv3.StringMatcher_SafeRegex:
-		return not + h.Name + " matches " + pattern.SafeRegex.Regex
+		return verbs("matches", "does not match") + pattern.SafeRegex.Regex
 	}
-	return not + h.Name
+	return h.Name
 }
 
 // matcher makes a condition on headers of holds.

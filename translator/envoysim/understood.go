@@ -43,7 +43,7 @@ var understood = map[protoreflect.FullName]knowledge{
 	"envoy.extensions.filters.network.http_connection_manager.v3.Rds":                                 {"route_config_name", "config_source"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig": {"upgrade_type", ""},
 	"envoy.extensions.filters.network.http_connection_manager.v3.LocalReplyConfig":                    {"mappers", "body_format"},
-	"envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper":                      {"filter headers_to_add", "body body_format_override"},
+	"envoy.extensions.filters.network.http_connection_manager.v3.ResponseMapper":                      {"filter headers_to_add status_code", "body body_format_override"},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter":                          {"typed_config", "name"},
 	"envoy.config.core.v3.HttpProtocolOptions":                                                        {"headers_with_underscores_action", "max_headers_count idle_timeout max_connection_duration max_requests_per_connection"},
 	"envoy.config.accesslog.v3.AccessLogFilter":                                                       {"response_flag_filter status_code_filter extension_filter", ""},
