@@ -142,7 +142,7 @@ func start(t *testing.T, policies string, with ...func(*lab.Options)) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("measured: cold start of 7 nodes to converged %v", since(at))
+	t.Logf("measured: cold start of %d nodes to converged %v", len(n.IDs()), since(at))
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)

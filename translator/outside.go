@@ -1,7 +1,7 @@
 package translator
 
 import (
-	"path"
+	"errors"
 	"strings"
 	"time"
 
@@ -13,6 +13,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -23,8 +24,7 @@ import (
 // and nothing else is there, no other host and no way out again.
 type OutsideListener struct {
 	Address string // "IP:port" or "unix:///path"; "" is no such listener
-	// SecretFile has the certificate of the listener, see CertificateFile; "" is
-	// no TLS.
+	// SecretFile is the path of what the function SecretFile makes; "" is no TLS.
 	SecretFile string
 	// TrustedHops is how many proxies in front tell the truth in
 	// x-forwarded-for. With 0 the client is who has connected, and what it says
@@ -86,8 +86,8 @@ func silence() *hcmv3.HttpFilter {
 	}}
 }
 
-// terminateTLS takes the certificate from a file that Envoy reads again when it,
-// or what it names, is replaced.
+// terminateTLS takes the certificate from a file that Envoy reads again when it
+// is replaced.
 func terminateTLS(secretFile string) *corev3.TransportSocket {
 	return &corev3.TransportSocket{
 		Name: "envoy.transport_sockets.tls",
@@ -107,22 +107,27 @@ func terminateTLS(secretFile string) *corev3.TransportSocket {
 	}
 }
 
-// CertificateFile is the content, to be printed by YAML, of an
-// OutsideListener's SecretFile: the certificate (PEM, with its chain) and the
-// key, both with absolute paths. Envoy reads them again when a file is renamed
-// over one in the folder of the certificate.
-func CertificateFile(certificate, key string) *discoveryv3.DiscoveryResponse {
-	file := func(name string) *corev3.DataSource {
-		return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: name}}
+// SecretFile is the content of an OutsideListener's SecretFile: the certificate
+// (PEM, with its chain) and the key (PEM) themselves, so that Envoy never has one
+// without the other. Envoy reads it again when another is renamed over it.
+func SecretFile(chain, key []byte) ([]byte, error) {
+	inline := func(data []byte) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: data}}
 	}
-	return &discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{typed(&tlsv3.Secret{
+	return protojson.Marshal(&discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{typed(&tlsv3.Secret{
 		Name: outsideName,
-		Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-			CertificateChain: file(certificate),
-			PrivateKey:       file(key),
-			WatchedDirectory: &corev3.WatchedDirectory{Path: path.Dir(certificate)},
-		}},
-	})}}
+		Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: inline(chain), PrivateKey: inline(key)}},
+	})}})
+}
+
+// ReadSecretFile is the reverse of SecretFile.
+func ReadSecretFile(data []byte) (chain, key []byte, err error) {
+	r, secret := new(discoveryv3.DiscoveryResponse), new(tlsv3.Secret)
+	if protojson.Unmarshal(data, r) != nil || len(r.Resources) != 1 || r.Resources[0].UnmarshalTo(secret) != nil {
+		return nil, nil, errors.New("not a file of a certificate and its key") // and no word of what it is: there may be a key in it
+	}
+	c := secret.GetTlsCertificate()
+	return c.GetCertificateChain().GetInlineBytes(), c.GetPrivateKey().GetInlineBytes(), nil
 }
 
 // ---- routes

@@ -1,6 +1,7 @@
 package translator_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,18 +23,7 @@ import (
 func TestTheOutsideListenerTerminatesTLSAndServesARenewedCertificate(t *testing.T) {
 	n := newNetwork(t, findEnvoy(t))
 	n.pod(t, pod{name: "web"})
-	dir := t.TempDir()
-	write := func(name string, block *pem.Block) {
-		t.Helper()
-		// As certificate tools do: never a half-written file.
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file+".new", pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
-	}
+	secretFile := filepath.Join(t.TempDir(), "secret.json")
 	issue := func() tls.Certificate {
 		t.Helper()
 		c := n.authority.certificate(t, "www.example")
@@ -41,19 +31,23 @@ func TestTheOutsideListenerTerminatesTLSAndServesARenewedCertificate(t *testing.
 		if err != nil {
 			t.Fatal(err)
 		}
-		write("key.pem", &pem.Block{Type: "PRIVATE KEY", Bytes: key})
-		write("cert.pem", &pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+		chain, key := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+		data, err := translator.SecretFile(chain, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chain2, key2, err := translator.ReadSecretFile(data); err != nil || !bytes.Equal(chain, chain2) || !bytes.Equal(key, key2) {
+			t.Errorf("the file is read as %q, %q, %v", chain2, key2, err)
+		}
+		if err := os.WriteFile(secretFile+".new", data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(secretFile+".new", secretFile); err != nil {
+			t.Fatal(err)
+		}
 		return c
 	}
 	first := issue()
-	secret, err := translator.YAML(translator.CertificateFile(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secretFile := filepath.Join(dir, "secret.yaml")
-	if err := os.WriteFile(secretFile, secret, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	n.start(t, n.expand(`
 node: sg-1
 addrs: {ingress: "{sg-1}", fabric: "{sg-1.fabric}", probe: "{sg-1.probe}"}

@@ -133,6 +133,9 @@ func stateOf(a answer[node.Summary]) nodeState {
 	if d := s.Documents; d != nil && d.Refused != "" {
 		because(stateRefused, "documents %s: %s", d.Path, d.Refused)
 	}
+	if o := s.Outside; o != nil && o.Refused != "" {
+		because(stateRefused, "%s", o.Refused)
+	}
 	for _, p := range s.PoliciesRefused {
 		because(stateRefused, "policy %s is refused: %s", p.ID, p.Reason)
 	}

@@ -15,7 +15,8 @@
 //	}
 //	state.Aliases, state.Externals = set.Aliases, set.Externals
 //
-// What Envoy refuses all the same goes back to what it was: Set.Revert.
+// What Envoy refuses all the same goes back to what it was: Set.Revert. LoadPair
+// judges the certificate of the listener for clients outside the mesh.
 //
 // Documents of a set hold together or not at all: two that claim the same
 // requests are a fault that names both. So the order of files and documents has

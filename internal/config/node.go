@@ -265,17 +265,17 @@ func (s *source) outside(taken listeners, n *Node, k *nodeKeys) {
 	if (o.TLS.Certificate == "") != (o.TLS.Key == "") {
 		s.faultf("outside.tls", manifest.CodeMissing, "certificate and key are given together")
 	}
-	s.shared("outside.tls.certificate", o.TLS.Certificate)
-	s.shared("outside.tls.key", o.TLS.Key)
+	s.absolute("outside.tls.certificate", o.TLS.Certificate)
+	s.absolute("outside.tls.key", o.TLS.Key)
 	if o.TrustedHops > 16 {
 		s.faultf("outside.trusted_hops", manifest.CodeValue, "%d proxies in front are too many, at most 16 are believed", o.TrustedHops)
 	}
 }
 
-// shared checks the name of a file that Envoy reads, too.
-func (s *source) shared(key, file string) {
+// absolute checks the name of a file that is read while the agent runs.
+func (s *source) absolute(key, file string) {
 	if file != "" && !filepath.IsAbs(file) {
-		s.faultf(key, manifest.CodeValue, "%q is no absolute path; Envoy and its agent have to find the same file", file)
+		s.faultf(key, manifest.CodeValue, "%q is no absolute path; the agent may be started in any folder", file)
 	}
 }
 

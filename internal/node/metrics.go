@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dmsc-mesh/dmsc/internal/admin"
@@ -14,6 +16,7 @@ type metrics struct {
 	registry  *prometheus.Registry
 	verdicts  *prometheus.CounterVec
 	alarms    *prometheus.CounterVec
+	standing  *prometheus.GaugeVec
 	nacks     *prometheus.CounterVec
 	adjacency *prometheus.GaugeVec
 	records   prometheus.Gauge
@@ -29,6 +32,7 @@ func newMetrics() *metrics {
 		registry:  admin.NewMetrics(),
 		verdicts:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_spa_decisions_total", Help: "Verdicts of the SPA."}, []string{"result"}),
 		alarms:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_alarms_total", Help: "Alarms by code."}, []string{"code"}),
+		standing:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "dmsc_alarm_standing", Help: "1 while an alarm that is cleared by itself stands, by code."}, []string{"code"}),
 		nacks:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_xds_nacks_total", Help: "Configurations that Envoy refused."}, []string{"type"}),
 		adjacency: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "dmsc_adjacencies", Help: "Links by the state of their adjacency."}, []string{"state"}),
 		records:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "dmsc_lsdb_records", Help: "Records in the LSDB, tombstones included."}),
@@ -40,7 +44,7 @@ func newMetrics() *metrics {
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_peering_messages_total", Help: "Messages of the link-state protocol."}, []string{"direction", "message"}),
 		flooded:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dmsc_flooded_records_total", Help: "Copies of records in updates."}, []string{"direction"}),
 	}
-	m.registry.MustRegister(m.verdicts, m.alarms, m.nacks, m.adjacency, m.records, m.entries, m.runs, m.spf, m.messages, m.flooded)
+	m.registry.MustRegister(m.verdicts, m.alarms, m.standing, m.nacks, m.adjacency, m.records, m.entries, m.runs, m.spf, m.messages, m.flooded)
 	return m
 }
 
@@ -88,6 +92,18 @@ func (m *metrics) verdict(granted bool) {
 
 func (m *metrics) alarm(code string)   { m.alarms.WithLabelValues(code).Inc() }
 func (m *metrics) nack(typeURL string) { m.nacks.WithLabelValues(typeURL).Inc() }
+
+// countCertificate exports when the certificate that Envoy is served ends.
+func (m *metrics) countCertificate(ends func() time.Time) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dmsc_outside_certificate_expiry_timestamp_seconds", Help: "When the certificate of the listener for the outside ends; 0 while there is none.",
+	}, func() float64 {
+		if at := ends(); !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	}))
+}
 
 // countXDS exports what the Envoy of the node has not taken, and whether it is
 // pinned to an earlier configuration.

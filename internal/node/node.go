@@ -57,17 +57,18 @@ type Node struct {
 	pinnedFor atomic.Pointer[savedPin]
 
 	// The edges.
-	listeners listeners
-	state     *stateFile
-	recording *os.File // of the xDS streams, nil without
-	peers     *peering.Peers
-	envoy     *xds.Server
-	documents *watch.Watcher // nil without a folder
-	outside   translator.OutsideListener
-	prober    *measure.Prober
-	detector  *measure.Detector
-	spa       *spa.Client
-	scsc      *scsc.Client // nil without an SCSC
+	listeners   listeners
+	state       *stateFile
+	recording   *os.File // of the xDS streams, nil without
+	peers       *peering.Peers
+	envoy       *xds.Server
+	documents   *watch.Watcher // nil without a folder
+	outside     translator.OutsideListener
+	certificate *watch.Watcher // of outside, nil without
+	prober      *measure.Prober
+	detector    *measure.Detector
+	spa         *spa.Client
+	scsc        *scsc.Client // nil without an SCSC
 	// What wakes watchSelf and countTraffic.
 	kickSelf, kickTraffic chan struct{}
 	published             chan int // names, see giveBack
@@ -124,7 +125,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
 		return nil, err
 	}
-	if err = n.openOutside(); err != nil {
+	if err = n.openOutside(now); err != nil {
 		return nil, err
 	}
 	if err = n.listenControl(); err != nil {
@@ -221,6 +222,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.spa.Run(ctx) })
 	if n.documents != nil {
 		g.Go(func() error { return n.watchDocuments(ctx) })
+	}
+	if n.certificate != nil {
+		g.Go(func() error { return n.watchCertificate(ctx) })
 	}
 	if n.scsc != nil {
 		g.Go(func() error { return n.scsc.Run(ctx) })

@@ -1,38 +1,191 @@
 package node
 
 import (
-	"crypto/tls"
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/dmsc-mesh/dmsc/internal/border"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
 
-// openOutside makes the listener for clients outside the mesh. Its certificate is
-// looked at here, since an Envoy that cannot read it only resets its clients'
-// connections, and handed over as a file that Envoy follows by itself: renewed
-// certificates take no agent.
-func (n *Node) openOutside() error {
+// outside is what is known of the listener for clients outside the mesh. Its
+// certificate goes to Envoy through a file of ours, which only ever holds a pair
+// that is good: Envoy keeps the last one whatever becomes of the operator's
+// files, also when it or the agent starts again.
+type outside struct {
+	served  border.Pair // what the file for Envoy holds; none yet without an end
+	refused error       // why the newest files are not served
+}
+
+const (
+	// expiryWarning is how long before a certificate expires the alarm begins.
+	expiryWarning = 14 * 24 * time.Hour
+	// expiryCheck is how often certificates are looked at that nobody touches.
+	expiryCheck = time.Hour
+)
+
+// OutsideStatus is what is known of the listener for clients outside the mesh.
+type OutsideStatus struct {
+	Listen string `json:"listen"`
+	// Certificate is the operator's file; "" is no TLS, and nothing follows.
+	Certificate string `json:"certificate"`
+	// NotAfter is the end of the certificate that Envoy is served; nil if there
+	// was no good one yet, and Envoy has no such listener therefore.
+	NotAfter *time.Time `json:"not_after"`
+	// Refused says why the newest files are not served; "" when they are.
+	Refused string `json:"refused"`
+}
+
+// openOutside has the certificate looked at for the first time. A bad one keeps
+// nothing but this listener back.
+func (n *Node) openOutside(now time.Time) error {
 	o := n.cfg.Outside
 	n.outside = translator.OutsideListener{Address: o.Listen, TrustedHops: o.TrustedHops}
 	if o.Certificate == "" {
+		if err := os.Remove(n.secretFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("outside.tls: %w", err)
+		}
 		return nil
 	}
-	if _, err := tls.LoadX509KeyPair(o.Certificate, o.Key); err != nil {
-		return fmt.Errorf("outside.tls: %w", err)
-	}
-	text, err := translator.YAML(translator.CertificateFile(o.Certificate, o.Key))
-	if err != nil {
-		return fmt.Errorf("outside.tls: %w", err)
-	}
-	n.outside.SecretFile = filepath.Join(n.cfg.StateDir, "outside-certificate.yaml")
-	next := n.outside.SecretFile + ".new"
-	if err := os.WriteFile(next, text, 0o644); err != nil { // it names the key and does not hold it
-		return fmt.Errorf("outside.tls: %w", err)
-	}
-	if err := os.Rename(next, n.outside.SecretFile); err != nil {
-		return fmt.Errorf("outside.tls: %w", err)
-	}
+	n.outside.SecretFile = n.secretFile()
+	n.certificate = watch.New(o.Certificate)
+	n.certificate.Also([]string{o.Key})
+	n.loop.outside = n.handOver(n.lastPair(), now)
+	n.metrics.countCertificate(func() time.Time {
+		if p := n.picture.Load(); p != nil {
+			return p.outside.served.Ends
+		}
+		return time.Time{}
+	})
 	return nil
+}
+
+// secretFile is where Envoy finds the certificate: beside the socket of the
+// agent, where it can read, and whoever it is can read this, too.
+func (n *Node) secretFile() string {
+	dir := n.cfg.StateDir
+	if socket, ok := strings.CutPrefix(n.cfg.Listen.XDS, "unix://"); ok {
+		dir = filepath.Dir(socket)
+	}
+	return filepath.Join(dir, string(n.cfg.Node)+"-outside.json")
+}
+
+// lastPair is what the last agent has handed over.
+func (n *Node) lastPair() border.Pair {
+	data, err := os.ReadFile(n.secretFile())
+	if err != nil {
+		return border.Pair{}
+	}
+	chain, key, err := translator.ReadSecretFile(data)
+	if err != nil {
+		return border.Pair{}
+	}
+	last, _, _ := border.ParsePair(chain, key)
+	return last
+}
+
+// handOver gives Envoy the operator's files if they are good.
+func (n *Node) handOver(last border.Pair, now time.Time) outside {
+	o := n.cfg.Outside
+	pair, err := border.LoadPair(o.Certificate, o.Key, now, os.ReadFile)
+	if err == nil && !(bytes.Equal(pair.Chain, last.Chain) && bytes.Equal(pair.Key, last.Key)) {
+		err = n.writeSecret(pair)
+	}
+	if err != nil {
+		return outside{last, err}
+	}
+	return outside{pair, nil}
+}
+
+// writeSecret renames the file into place, which is what Envoy notices.
+func (n *Node) writeSecret(p border.Pair) error {
+	data, err := translator.SecretFile(p.Chain, p.Key)
+	if err != nil {
+		return err
+	}
+	next := n.secretFile() + ".new"
+	err = errors.Join(os.RemoveAll(next), os.WriteFile(next, data, 0o600))
+	if err == nil {
+		// Who may connect to the agent's socket may read it, as serve.Listen says.
+		err = errors.Join(os.Chmod(next, 0o640), os.Rename(next, n.secretFile()))
+	}
+	return err
+}
+
+// watchCertificate looks at the files whenever they change, and at the clock.
+func (n *Node) watchCertificate(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- n.certificate.Run(ctx, func() { kick(changed) }, func(err error) {
+			n.log.Warn("changes of the certificate may be noticed late", "path", n.certificate.Path(), "err", err)
+		})
+	}()
+	tick := time.NewTicker(expiryCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-changed:
+		case <-tick.C:
+		case err := <-done:
+			return err
+		}
+		_ = n.post(ctx, certificateRead{n.handOver(n.lastPair(), time.Now())})
+	}
+}
+
+// certificateRead: the files of the certificate were looked at.
+type certificateRead struct{ outside }
+
+func (e certificateRead) apply(n *Node, now time.Time) {
+	n.loop.outside = e.outside
+	n.judgeOutside(now)
+}
+
+// judgeOutside raises and clears what is to be said of the certificate.
+func (n *Node) judgeOutside(now time.Time) {
+	o := n.loop.outside
+	n.standing("certificate_refused", o.refusedText())
+	expiring := ""
+	if left := o.served.Ends.Sub(now); !o.served.Ends.IsZero() && left < expiryWarning {
+		expiring = fmt.Sprintf("outside.tls: the certificate that is served ends at %s; put a renewed one into %s", o.served.Ends.UTC().Format(time.RFC3339), n.cfg.Outside.Certificate)
+	}
+	n.standing("certificate_expiring", expiring)
+}
+
+// refusedText says why the newest files are not served, and what is instead.
+func (o outside) refusedText() string {
+	switch {
+	case o.refused == nil:
+		return ""
+	case o.served.Ends.IsZero():
+		return fmt.Sprintf("outside.tls: %v; until then the gateway has no listener for the outside, there is no good certificate from before", o.refused)
+	}
+	return fmt.Sprintf("outside.tls: %v; until then the one from before is served, which ends at %s", o.refused, o.served.Ends.UTC().Format(time.RFC3339))
+}
+
+// outsideListener is the listener that Envoy is to have now.
+func (n *Node) outsideListener() translator.OutsideListener {
+	if n.outside.SecretFile != "" && n.loop.outside.served.Ends.IsZero() {
+		return translator.OutsideListener{}
+	}
+	return n.outside
+}
+
+func (n *Node) outsideStatus(o outside) *OutsideStatus {
+	if n.cfg.Outside.Listen == "" {
+		return nil
+	}
+	s := &OutsideStatus{Listen: n.cfg.Outside.Listen, Certificate: n.cfg.Outside.Certificate, Refused: o.refusedText()}
+	if !o.served.Ends.IsZero() {
+		s.NotAfter = new(o.served.Ends.UTC())
+	}
+	return s
 }

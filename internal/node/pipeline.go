@@ -41,6 +41,7 @@ type loopState struct {
 	suspended                 map[string]string // those of them that Envoy has refused, see suspend
 	refusals                  []RefusalStatus   // by Envoy, oldest first; readers hold it, so it is replaced and not changed
 	alarms                    []AlarmStatus     // the newest, as refusals
+	standing                  map[string]string // those of them that hold until they are cleared, by code
 	begunPublishing           bool
 	publication               *publication // the newest, nil before the first
 	running                   *publication // the newest that Envoy has ACKed as a whole
@@ -49,6 +50,7 @@ type loopState struct {
 	publishAt                 time.Time    // give Envoy what there is, synced or not
 	withheld                  bool         // our Envoy was silent: see withholds
 	documents                 documents
+	outside                   outside
 
 	pending  linkstate.Change // changes that wait for their computation
 	touched  []linkstate.Key  // and the records they are in
@@ -438,6 +440,7 @@ func (n *Node) begin(now time.Time) {
 		n.log.Warn("alarm", "code", "pin_lost", "err", text)
 		n.loop.dirty = true
 	}
+	n.judgeOutside(now)
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {
 		n.authenticate(pod, n.loop.restored[pod])

@@ -32,7 +32,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		d.handed = d.inForce
 		changed = true
 	}
-	if last := n.loop.publication; last != nil && last.closed != n.loop.clientsClosed() {
+	if last := n.loop.publication; last != nil && (last.closed != n.loop.clientsClosed() || last.outside != n.outsideListener()) {
 		changed = true
 	}
 	if !n.loop.begunPublishing {
@@ -56,7 +56,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 	}
 	pub := &publication{
 		at: now, rib: n.rib, steering: n.loop.steering, retired: n.retiredGroups(), neighbours: neighbours(view), offer: n.loop.offered,
-		documents: n.loop.documents.inForce, closed: n.loop.clientsClosed(),
+		documents: n.loop.documents.inForce, closed: n.loop.clientsClosed(), outside: n.outsideListener(),
 	}
 	if last := n.loop.publication; last != nil && !n.loop.unpublished && last.sameInput(pub) {
 		return false // a record that no route depends on
@@ -65,7 +65,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Node: n.cfg.Node, Role: n.cfg.Role, Addrs: n.addrs(), RIB: pub.rib, Retired: pub.retired,
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
-		Outside: n.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
+		Outside: pub.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
 		Closed: pub.closed, OnDemand: n.cfg.Envoy.OnDemand,
 	}
 	n.program(pub)

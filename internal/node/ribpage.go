@@ -29,13 +29,14 @@ type publication struct {
 	neighbours []translator.Neighbour
 	offer      *offer
 	documents  *border.Set
-	closed     bool             // to clients
+	closed     bool // to clients
+	outside    translator.OutsideListener
 	state      translator.State // all of it, as it was translated
 }
 
 // sameInput reports whether both follow from the same, and hence are the same.
 func (p *publication) sameInput(o *publication) bool {
-	return p.rib == o.rib && p.offer == o.offer && p.documents == o.documents && p.closed == o.closed && slices.Equal(p.retired, o.retired) &&
+	return p.rib == o.rib && p.offer == o.offer && p.documents == o.documents && p.closed == o.closed && p.outside == o.outside && slices.Equal(p.retired, o.retired) &&
 		slices.Equal(p.neighbours, o.neighbours) && reflect.DeepEqual(p.steering, o.steering)
 }
 

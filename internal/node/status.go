@@ -30,6 +30,7 @@ type picture struct {
 	acked       string
 	unackedFrom time.Time // see loopState
 	documents   documents
+	outside     outside
 	refusals    []RefusalStatus
 	alarms      []AlarmStatus
 }
@@ -57,6 +58,8 @@ type Summary struct {
 	PoliciesEndSec float64 `json:"policies_end_seconds"`
 	// Documents is nil at a node without any.
 	Documents *DocumentsStatus `json:"documents,omitempty"`
+	// Outside is nil at a node without a listener for clients outside the mesh.
+	Outside *OutsideStatus `json:"outside,omitempty"`
 	// LinkCounts are of those to SGs and SRs that are configured.
 	LinkCounts LinkCounts `json:"link_counts"`
 	// LinksDown are the first of those that are not advertised.
@@ -237,8 +240,8 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, selfSince: n.loop.selfSince, acked: n.loop.acked, unackedFrom: n.loop.unackedFrom,
 		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Deadline(),
-		documents: n.loop.documents,
-		policies:  n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
+		documents: n.loop.documents, outside: n.loop.outside,
+		policies: n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
 	})
 	for _, shown := range n.loop.drainShown {
 		close(shown)
@@ -275,7 +278,7 @@ func (n *Node) Summary() Summary {
 	if p == nil {
 		p = &picture{view: &linkstate.View{}, documents: documents{inForce: &border.Set{}}}
 	}
-	s.Documents = n.documentsStatus(p.documents)
+	s.Documents, s.Outside = n.documentsStatus(p.documents), n.outsideStatus(p.outside)
 	s.Incarnation = p.view.Incarnation
 	s.SPAAway, s.SPAAwaySec = p.spa.status(now)
 	s.SCSCAway, s.SCSCAwaySec = p.scsc.status(now)
