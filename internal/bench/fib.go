@@ -168,10 +168,37 @@ func (f *fibBench) changes(ctx context.Context, dir string) (err error) {
 			typ   xds.Type
 			to    translator.State
 		}{{f.nextHop(), xds.Endpoints, p.with(true, false)}, {f.moved(), xds.Routes, p.with(false, true)}} {
-			if err := f.toggle(ctx, p, c.event, c.typ, c.to); err != nil {
+			err := f.toggle(ctx, p, c.event, c.typ, c.to)
+			if err == nil {
+				err = f.quiet(ctx, p, c.event, c.typ, c.to)
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %s: %w", p.kind, c.event, err)
 			}
 		}
+	}
+	return nil
+}
+
+// quiet changes to a state and back without any requests: what that costs Envoy,
+// whatever else this machine does.
+func (f *fibBench) quiet(ctx context.Context, p *plane, event string, t xds.Type, to translator.State) error {
+	for i := range f.Changes {
+		state := to
+		if i%2 == 1 {
+			state = p.state
+		}
+		began := cpuTime(p.envoy.Process)
+		if _, err := p.change(ctx, state, t); err != nil {
+			return err
+		}
+		// The workers still have to take it.
+		select {
+		case <-time.After(between / 2):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		f.result.add(event, "CPU time of Envoy, without requests", "ms", p.kind, milliseconds(cpuTime(p.envoy.Process)-began))
 	}
 	return nil
 }
