@@ -55,8 +55,8 @@ func (d Delta) All() iter.Seq2[*Entry, *Entry] {
 
 // Diff tells how to get from one RIB to another; either may be nil, which is a
 // RIB without entries. It costs what the two do not share: between two RIBs of
-// one Engine with equal ways it looks at the changed leaves of the table, and
-// otherwise once at every fact.
+// one Engine in which no way has become another one it looks at the changed
+// leaves of the table, and otherwise once at every fact.
 func Diff(from, to *RIB) Delta {
 	if from == nil {
 		from = NewRIB("")
@@ -65,7 +65,7 @@ func Diff(from, to *RIB) Delta {
 		to = NewRIB("")
 	}
 	d := Delta{from: from, to: to}
-	sameWays := slices.Equal(from.routes, to.routes)
+	sameWays := from.routes.agree(to.routes)
 	a, b := from.leaves(), to.leaves()
 	for len(a) > 0 || len(b) > 0 {
 		if sameWays && len(a) > 0 && len(b) > 0 && len(a[0]) == len(b[0]) && &a[0][0] == &b[0][0] {

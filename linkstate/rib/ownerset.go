@@ -191,6 +191,7 @@ func (e *Engine) settleOwnerSets() {
 func (e *Engine) forget(s *ownerSet) {
 	delete(e.byKey, string(e.keyOf(s.owners)))
 	e.bySlot[s.slot] = nil
+	e.routes.set(s.slot, way{}, e.fresh)
 	e.free = append(e.free, s.slot)
 	for _, o := range s.owners {
 		by := e.owner(o.node)

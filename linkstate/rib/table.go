@@ -37,6 +37,22 @@ type chunk [chunkSize]way
 
 func (r routes) get(slot int32) way { return r[slot/chunkSize][slot%chunkSize] }
 
+// agree reports whether what is in both is the same way: slots that come and go
+// are of no fact that is in both tables.
+func (r routes) agree(other routes) bool {
+	for i := range min(len(r), len(other)) {
+		if r[i] == other[i] {
+			continue
+		}
+		for slot, w := range r[i] {
+			if o := other[i][slot]; w != o && w.route != nil && o.route != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // set writes a slot. Chunks that are not in fresh are copied before; nil says
 // that nobody shares any.
 func (r *routes) set(slot int32, w way, fresh map[int32]bool) {
