@@ -77,6 +77,7 @@ func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnect
 
 	m.NormalizePath = wrapperspb.Bool(true)
 	m.MergeSlashes = true
+	m.StripTrailingHostDot = true // www.example. is www.example
 	m.CommonHttpProtocolOptions = &corev3.HttpProtocolOptions{
 		IdleTimeout:     durationpb.New(connectionIdle),
 		MaxHeadersCount: wrapperspb.UInt32(borderHeaders),

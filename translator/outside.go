@@ -61,7 +61,7 @@ func (b *builder) outsideManager() *hcmv3.HttpConnectionManager {
 	m.AlwaysSetRequestIdInResponse = true
 	m.LocalReplyConfig = &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{b.notUpgraded()}, BodyFormat: &corev3.SubstitutionFormatString{
 		Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-			Specifier: &corev3.DataSource_InlineString{InlineString: "%RESPONSE_CODE%\n"},
+			Specifier: &corev3.DataSource_InlineString{InlineString: "%RESPONSE_CODE%"},
 		}},
 	}}
 	m.HttpFilters = []*hcmv3.HttpFilter{silence(), routerFilter()}

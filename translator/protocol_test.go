@@ -183,6 +183,10 @@ func TestGRPCPassesTwoHops(t *testing.T) {
 	if _, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: "nobody"}); status.Code(err) != codes.NotFound {
 		t.Errorf("the server's status arrives as %v", err)
 	}
+	lost := metadata.AppendToOutgoingContext(t.Context(), "dmsc-service-prefix", "g/2")
+	if _, err := client.Check(lost, new(healthpb.HealthCheckRequest)); status.Convert(err).Message() != "dmsc: no route at sg-1" {
+		t.Errorf("a refusal of ours arrives as %q", status.Convert(err).Message())
+	}
 	const deadline = 400 * time.Millisecond
 	timed, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()

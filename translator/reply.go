@@ -71,7 +71,7 @@ func (b *builder) borderReplies() *hcmv3.LocalReplyConfig {
 // refusal gives a reply a body, too.
 func (b *builder) refusal(code string, filter *accesslogv3.AccessLogFilter, text string) *hcmv3.ResponseMapper {
 	m := b.replyMapper(code, filter)
-	m.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "dmsc: " + text + "\n"}}
+	m.Body = &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: refusalText(text)}}
 	return m
 }
 

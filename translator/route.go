@@ -77,7 +77,7 @@ func noDeadline() *durationpb.Duration { return durationpb.New(0) }
 func (b *builder) refuse(c class, status uint32, code, text string, headers ...*routev3.HeaderMatcher) *routev3.Route {
 	return &routev3.Route{
 		Match:                c.match(headers...),
-		Action:               &routev3.Route_DirectResponse{DirectResponse: respond(status, "dmsc: "+text+"\n")},
+		Action:               &routev3.Route_DirectResponse{DirectResponse: respond(status, refusalText(text))},
 		ResponseHeadersToAdd: []*corev3.HeaderValueOption{errorHeader(code, b.Node)},
 	}
 }
@@ -92,6 +92,10 @@ func (b *builder) refuseOther(c class) *routev3.Route {
 	route.ResponseHeadersToAdd = append(route.ResponseHeadersToAdd, setHeader("allow", "CONNECT"))
 	return route
 }
+
+// refusalText has no newline at its end: in an answer to gRPC it would stand in
+// grpc-message as %0A.
+func refusalText(text string) string { return "dmsc: " + text }
 
 func respond(status uint32, body string) *routev3.DirectResponseAction {
 	return &routev3.DirectResponseAction{

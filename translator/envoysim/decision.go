@@ -122,6 +122,9 @@ func (m *manager) admit(r *Request) (*Reply, error) {
 			return reply, err
 		}
 	}
+	if m.StripTrailingHostDot {
+		r.Authority = withoutDot(r.Authority)
+	}
 	var err error
 	if *r, err = r.mutate(m.border); err != nil {
 		return nil, fmt.Errorf("early header mutation: %w", err)

@@ -80,3 +80,12 @@ func rewrite(action *routev3.RouteAction, path string) (string, error) {
 	end := strings.IndexAny(path+"?", "?#")
 	return pattern.ReplaceAllLiteralString(path[:end], r.Substitution) + path[end:], nil
 }
+
+// withoutDot takes one dot off the end of a host, before its port if it has one.
+func withoutDot(authority string) string {
+	host, dotless := strings.CutSuffix(authority, ".")
+	if last := strings.LastIndexByte(authority, '.'); !dotless && last >= 0 && authority[last+1] == ':' {
+		return authority[:last] + authority[last+1:]
+	}
+	return host
+}

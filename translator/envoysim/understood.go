@@ -34,7 +34,7 @@ var understood = map[protoreflect.FullName]knowledge{
 
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
 		"rds route_config early_header_mutation_extensions local_reply_config http_filters upgrade_configs common_http_protocol_options" +
-			" normalize_path merge_slashes path_with_escaped_slashes_action",
+			" normalize_path merge_slashes strip_trailing_host_dot path_with_escaped_slashes_action",
 		"stat_prefix scheme_header_transformation codec_type stream_idle_timeout request_timeout request_headers_timeout drain_timeout delayed_close_timeout" +
 			" server_header_transformation generate_request_id preserve_external_request_id use_remote_address skip_xff_append" +
 			" xff_num_trusted_hops internal_address_config scheme_header_transformation always_set_request_id_in_response http_protocol_options http2_protocol_options max_request_headers_kb" +

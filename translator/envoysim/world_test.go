@@ -272,10 +272,10 @@ func (w *world) request(i int) asked {
 	if q.Method == "OPTIONS" && w.chance(50) {
 		q.Path = "*"
 	}
-	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "a.example:", "lost.example", "a.example.com", "127.0.0.1", "ext.example", "ext.example:9", pick(w, w.outside...))
+	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "orders.example.", "orders.example.:80", "orders.example..", "a.example:", "lost.example", "a.example.com", "127.0.0.1", "ext.example", "ext.example:9", pick(w, w.outside...))
 	if q.Method == "CONNECT" {
 		q.Path = ""
-		q.Authority = pick(w, "db.example:5432", "orders.example:443", pick(w, w.outside...))
+		q.Authority = pick(w, "db.example:5432", "orders.example:443", "orders.example.:443", pick(w, w.outside...))
 	}
 	add := func(percent int, name string, values ...string) {
 		if w.chance(percent) {
