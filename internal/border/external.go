@@ -77,6 +77,9 @@ func (r *reader) external() {
 			r.host(".tls.sni", s.TLS.SNI)
 		}
 	}
+	if s.Endpoints != nil && len(s.Endpoints) == 0 {
+		r.faultf(".endpoints", manifest.CodeMissing, "endpoints is empty; write at least one, or leave it out to send requests to the hosts themselves")
+	}
 	for i, endpoint := range s.Endpoints {
 		at := fmt.Sprintf(".endpoints[%d]", i)
 		if _, err := netip.ParseAddr(endpoint); err != nil {
@@ -134,7 +137,7 @@ func (r *reader) target(path, text string, allowLocal bool) {
 	case err == nil && ip.Zone() != "":
 		r.faultf(path, CodeHost, "%q has a zone; write the address without", text)
 	case err == nil:
-		switch ip = ip.Unmap(); {
+		switch ip = embedded(ip); {
 		case ip.IsUnspecified(), ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 			r.faultf(path, CodeLocal, "%s is no address of a host", text)
 		case ip.IsLoopback():
@@ -148,4 +151,27 @@ func (r *reader) target(path, text string, allowLocal bool) {
 		// 2130706433, 127.1, 0x7f.1: resolvers take such for addresses.
 		r.faultf(path, CodeHost, "%q ends in a number and is no address", text)
 	}
+}
+
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052 §2.1
+	nat64Own   = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056 §2
+	compatible = netip.MustParsePrefix("::/96")          // RFC 4291 §2.5.5.1
+)
+
+// embedded is the IPv4 address that a gateway or the kernel takes an IPv6
+// address for, or the address itself.
+func embedded(ip netip.Addr) netip.Addr {
+	bytes := ip.As16()
+	switch {
+	case ip.Is4In6():
+	case ip.Is4(), ip.IsUnspecified(), ip.IsLoopback():
+		return ip
+	case sixToFour.Contains(ip):
+		return netip.AddrFrom4([4]byte(bytes[2:6]))
+	case !nat64.Contains(ip) && !nat64Own.Contains(ip) && !compatible.Contains(ip):
+		return ip
+	}
+	return netip.AddrFrom4([4]byte(bytes[12:]))
 }
