@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
+	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
+	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
@@ -18,11 +21,15 @@ import (
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE…",
-		Short: "Check topology, grants, policy and border files, or folders of them, as the programs would read them",
-		Args:  cobra.MinimumNArgs(1),
+		Short: "Check settings, topology, grants, policy and border files, or folders of them, as the programs would read them",
+		Long: "Check files as the programs would read them, with every fault at file:line:column: documents by their kind, and the\n" +
+			"settings of dmsc node, spa and scsc, together with the files that these name, as at the start of the process. Settings\n" +
+			"are what the file and DMSC_ variables say. What only shows on the machine of the process, such as a port in use, is not\n" +
+			"looked at. A folder of settings is checked file by file; other documents of a folder belong together.",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var faults []error
-			for _, path := range args {
+			for _, path := range spread(args) {
 				found, err := checkPath(path)
 				if err != nil {
 					faults = append(faults, err)
@@ -44,8 +51,69 @@ type found struct {
 	warnings []error // doubtful, but the file is in force
 }
 
-// checkPath reads a file, or the files of a folder, by their kind.
+// spread replaces folders with settings in them by their files.
+func spread(paths []string) (out []string) {
+	for _, path := range paths {
+		files, _ := filepath.Glob(filepath.Join(path, "*.yaml"))
+		if slices.ContainsFunc(files, isSettings) {
+			out = append(out, files...)
+		} else {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+func isSettings(file string) bool {
+	p, err := config.ProcessOf(file)
+	return err == nil && p != ""
+}
+
+// checkSettings reads the settings of a process, and what they name.
+func checkSettings(path string, process config.Process) (found, error) {
+	switch process {
+	case config.EnvoyProcess:
+		return found{}, fmt.Errorf("%s is a bootstrap of Envoy; check it with envoy --mode validate -c %s", path, path)
+	case config.SPAProcess:
+		c, err := config.LoadSPA(path, nil)
+		if err != nil {
+			return found{}, err
+		}
+		grants, err := spa.LoadGrants(c.Grants)
+		return found{what: fmt.Sprintf("settings of dmsc spa, grants %d", len(grants))}, in(path, err)
+	case config.SCSCProcess:
+		c, err := config.LoadSCSC(path, nil)
+		if err != nil {
+			return found{}, err
+		}
+		var set policy.Set
+		if c.Policies != "" {
+			set, err = policy.Load(c.Policies)
+		}
+		return found{what: fmt.Sprintf("settings of dmsc scsc, policies %d", len(set.Rules)), warnings: set.Warnings}, in(path, err)
+	default:
+		c, err := config.LoadNode(path, nil)
+		if err != nil {
+			return found{}, err
+		}
+		return found{what: fmt.Sprintf("settings of dmsc node %s, role %s, links %d", c.Node, c.Role, len(c.Links))}, in(path, node.Check(c))
+	}
+}
+
+// in says whose settings led to a fault.
+func in(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// checkPath reads a file, or the files of a folder: settings of a process, or
+// documents by their kind.
 func checkPath(path string) (found, error) {
+	if process, err := config.ProcessOf(path); err == nil && process != "" {
+		return checkSettings(path, process)
+	}
 	docs, err := manifest.Load(path)
 	if err != nil {
 		return found{}, err

@@ -100,7 +100,7 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 			n.close()
 		}
 	}()
-	if err := n.check(); err != nil {
+	if err := check(cfg); err != nil {
 		return nil, err
 	}
 	if err := n.loadDocuments(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
 	"github.com/dmsc-mesh/dmsc/scsc"
@@ -79,21 +80,33 @@ func (n *Node) links() []linkstate.LinkConfig {
 	return out
 }
 
+// Check finds what New would refuse of a configuration, but for what is taken on
+// this machine: addresses, folders that cannot be written to.
+func Check(cfg *config.Node) error {
+	err := check(cfg)
+	if cfg.Documents != "" {
+		if _, bad := readDocuments(watch.New(cfg.Documents)); bad != nil {
+			err = errors.Join(err, fmt.Errorf("documents: %w", bad))
+		}
+	}
+	return err
+}
+
 // check finds what a configuration may have and Envoy or the neighbours may not:
 // a name for an address, tags for which nobody would take our NodeLSA.
-func (n *Node) check() error {
+func check(cfg *config.Node) error {
 	var faults []error
-	check := func(key, addr string) {
+	address := func(key, addr string) {
 		if err := translator.CheckAddress(addr); addr != "" && err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", key, err))
 		}
 	}
-	check("envoy.ingress", n.cfg.Envoy.Ingress)
-	check("envoy.fabric", n.cfg.Envoy.Fabric)
-	check("outside.listen", n.cfg.Outside.Listen)
-	check("envoy.probe", n.cfg.Envoy.Probe)
-	for i, l := range n.cfg.Links {
-		check(fmt.Sprintf("links[%d].fabric", i), l.Fabric)
+	address("envoy.ingress", cfg.Envoy.Ingress)
+	address("envoy.fabric", cfg.Envoy.Fabric)
+	address("outside.listen", cfg.Outside.Listen)
+	address("envoy.probe", cfg.Envoy.Probe)
+	for i, l := range cfg.Links {
+		address(fmt.Sprintf("links[%d].fabric", i), l.Fabric)
 		if _, err := checkAttributes(l.Tags); err != nil {
 			faults = append(faults, fmt.Errorf("links[%d].tags: %w", i, err))
 		}
