@@ -2,6 +2,8 @@ package scsc
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -11,11 +13,14 @@ import (
 )
 
 // Overlay is what a node holds of the SCSC's policies. They outlive the session
-// with the SCSC, and die with their TTL: then plain SPF is in force again. The
-// zero value holds nothing. It has no clock.
+// with the SCSC, and die with their TTL: then plain SPF is in force again, for
+// one name at one ingress after the other, so that traffic does not move in the
+// whole domain at once. The zero value holds nothing. It has no clock.
 type Overlay struct {
 	set       PolicySet
-	deadline  time.Time // zero = no set is held
+	until     time.Time // end of the TTL; zero = no set is held
+	next      time.Time // the next policy ends
+	ended     bool      // some have
 	active    []Policy
 	transit   []Policy
 	suspended []Suspension
@@ -30,35 +35,70 @@ type Suspension struct {
 // Apply takes in a set and reports whether the policies have changed: call
 // Verify then. Of two sets the one with the higher (Term, Generation) is in
 // force; an older one is ignored, an equal one is the heartbeat and renews the
-// TTL.
+// TTL. What has ended meanwhile is in force again.
 func (o *Overlay) Apply(now time.Time, set PolicySet) bool {
-	held := !o.deadline.IsZero()
+	held := !o.until.IsZero()
 	order := cmp.Or(cmp.Compare(set.Term, o.set.Term), cmp.Compare(set.Generation, o.set.Generation))
 	if held && order < 0 {
 		return false
 	}
-	o.deadline = now.Add(set.TTL)
-	if held && order == 0 {
+	o.until = now.Add(set.TTL)
+	if held && order == 0 && !o.ended {
+		o.schedule()
 		return false
 	}
-	o.set = set
+	o.set, o.ended = set, false
+	o.schedule()
 	return true
 }
 
-// Tick drops the policies when their TTL has run out and returns those that
-// expired with it. The order of the dead set is forgotten, so that an SCSC that
-// has lost its term can be heard again.
+// Tick drops the policies whose time has come and returns them: within a tenth
+// of the TTL after it has run out, all. The order of the dead set is forgotten
+// then, so that an SCSC that has lost its term can be heard again.
 func (o *Overlay) Tick(now time.Time) (expired []Policy) {
-	if o.deadline.IsZero() || now.Before(o.deadline) {
+	if o.until.IsZero() || now.Before(o.next) {
 		return nil
 	}
-	expired = o.set.Policies
-	*o = Overlay{}
+	var left []Policy
+	for _, p := range o.set.Policies {
+		if now.Before(o.end(p)) {
+			left = append(left, p)
+		} else {
+			expired = append(expired, p)
+		}
+	}
+	if len(left) == 0 {
+		*o = Overlay{}
+		return expired
+	}
+	o.set.Policies, o.ended = left, true
+	o.schedule()
 	return expired
 }
 
+// end is when a policy ends without a word of the SCSC. It is the same at every
+// node that holds it.
+func (o *Overlay) end(p Policy) time.Time {
+	const share = 10
+	h := sha256.Sum256([]byte(string(p.Ingress) + " " + p.Prefix.String()))
+	return o.until.Add(time.Duration(float64(o.set.TTL) / share * float64(binary.BigEndian.Uint32(h[:])) / (1 << 32)))
+}
+
+func (o *Overlay) schedule() {
+	o.next = o.until
+	for i, p := range o.set.Policies {
+		if end := o.end(p); i == 0 || end.Before(o.next) {
+			o.next = end
+		}
+	}
+}
+
+// Until is the end of the TTL, when the policies begin to end; zero if none are
+// held.
+func (o *Overlay) Until() time.Time { return o.until }
+
 // Deadline is when Tick has something to do; zero for never.
-func (o *Overlay) Deadline() time.Time { return o.deadline }
+func (o *Overlay) Deadline() time.Time { return o.next }
 
 // Order returns the (Term, Generation) of the set that is held, zeros for none.
 func (o *Overlay) Order() (term, generation uint64) { return o.set.Term, o.set.Generation }

@@ -1,6 +1,9 @@
 package scsc_test
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,10 +68,10 @@ func TestOverlayExpiresToPlainSPF(t *testing.T) {
 	}
 	now = now.Add(50 * time.Second)
 	o.Apply(now, set) // heartbeat
-	if o.Tick(now.Add(59*time.Second)) != nil || o.Deadline() != now.Add(time.Minute) {
-		t.Fatalf("deadline = %v: the heartbeat did not renew it", o.Deadline())
+	if o.Tick(now.Add(59*time.Second)) != nil || o.Until() != now.Add(time.Minute) {
+		t.Fatalf("held until %v: the heartbeat did not renew it", o.Until())
 	}
-	if expired := o.Tick(now.Add(time.Minute)); len(expired) != 1 {
+	if expired := o.Tick(o.Deadline()); len(expired) != 1 {
 		t.Errorf("expired = %v, want the pin", expired)
 	}
 	if o.Verify(view, "sg-1"); len(o.Active()) != 0 || !o.Deadline().IsZero() {
@@ -78,6 +81,50 @@ func TestOverlayExpiresToPlainSPF(t *testing.T) {
 	set.Term = 1
 	if !o.Apply(now.Add(2*time.Minute), set) {
 		t.Error("a lower term is ignored although nothing is held")
+	}
+}
+
+// Without the SCSC the traffic of a domain returns to plain SPF name by name,
+// within a tenth of the TTL; an SCSC that returns meanwhile has all of it again.
+func TestPoliciesEndOneAfterTheOther(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const ttl, names = 10 * time.Minute, 50
+	set := scsc.PolicySet{Term: 1, Generation: 1, TTL: ttl}
+	for i := range names {
+		p := pinned(fmt.Sprint(i), "sg-1", "sr-2", "sg-2")
+		p.Prefix = dmsc.MustParsePrefix(fmt.Sprintf("b/%d", i/2))
+		p.Ingress = []dmsc.NodeID{"sg-1", "sg-2"}[i%2]
+		set.Policies = append(set.Policies, p)
+	}
+	var a, b scsc.Overlay // two nodes
+	a.Apply(now, set)
+	b.Apply(now, set)
+	ended, most := 0, 0
+	inTenth := map[int]int{} // of the time in which they end
+	for a.Deadline() != (time.Time{}) {
+		at := a.Deadline()
+		if at != b.Deadline() {
+			t.Fatalf("one node ends a policy at %v, another at %v", at, b.Deadline())
+		}
+		if late := at.Sub(now.Add(ttl)); late < 0 || late > ttl/10 {
+			t.Errorf("a policy ends %v after the TTL", late)
+		} else {
+			inTenth[int(late/(ttl/100))]++
+		}
+		before := a.Until()
+		some := len(a.Tick(at))
+		if b.Tick(at); a.Until() != before && ended+some < names {
+			t.Errorf("the set is gone with %d of %d policies", ended+some, names)
+		}
+		ended, most = ended+some, max(most, some)
+		if ended == names/2 { // the heartbeat comes after all
+			if again := a; !again.Apply(at, set) || again.Until() != at.Add(ttl) {
+				t.Error("what has ended does not come back with the SCSC")
+			}
+		}
+	}
+	if ended != names || most > 2 || slices.Max(slices.Collect(maps.Values(inTenth))) > names/4 {
+		t.Errorf("%d of %d policies ended, %d at once; in each tenth of the time: %v", ended, names, most, inTenth)
 	}
 }
 

@@ -170,9 +170,9 @@ func (e spaAway) apply(n *Node, now time.Time) {
 type policiesArrived struct{ set scsc.PolicySet }
 
 func (e policiesArrived) apply(n *Node, now time.Time) {
-	deadline := n.overlay.Deadline()
+	until := n.overlay.Until()
 	arrived := n.overlay.Apply(now, e.set)
-	if !n.overlay.Deadline().Equal(deadline) {
+	if !n.overlay.Until().Equal(until) {
 		n.loop.dirty = true // a renewal outlives a restart, too
 	}
 	if arrived {

@@ -375,7 +375,7 @@ func (n *Node) answer(now time.Time) {
 		n.loop.dirty = false
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
-		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Deadline(), n.loop.drain
+		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Until(), n.loop.drain
 		s.Neighbors, s.Pin = n.loop.neighbors, n.pinnedFor.Load()
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)

@@ -284,7 +284,7 @@ func TestARenewedPolicySetIsSavedWithItsNewEnd(t *testing.T) {
 	want(t, n.loop.dirty, false)
 	policiesArrived{set}.apply(n, t0.Add(20*time.Second))
 	want(t, n.loop.dirty, true)
-	want(t, n.overlay.Deadline(), t0.Add(80*time.Second))
+	want(t, n.overlay.Until(), t0.Add(80*time.Second))
 }
 
 // Whoever opens and closes streams must not fill the registry, or the state

@@ -239,7 +239,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	n.picture.Store(&picture{
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, selfSince: n.loop.selfSince, acked: n.loop.acked, unackedFrom: n.loop.unackedFrom,
-		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Deadline(),
+		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Until(),
 		documents: n.loop.documents, outside: n.loop.outside,
 		policies: n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
 	})
