@@ -48,17 +48,20 @@ func (l *loopState) stalled(st xds.Status, now time.Time) string {
 	return ""
 }
 
-// watchStall tells, once each time, of an Envoy that is connected and gives no
+// watchStall tells, until it does, of an Envoy that is connected and gives no
 // answer. Nobody else would: its streams stay open, and the neighbours have gone
 // around it.
 func (n *Node) watchStall(now time.Time) {
-	if n.loop.stallAt.IsZero() || now.Before(n.loop.stallAt) {
+	const code = "envoy_stalled"
+	l := &n.loop
+	if l.dataPlane && l.unackedFrom.IsZero() {
+		n.standing(code, "")
+	}
+	if l.stallAt.IsZero() || now.Before(l.stallAt) {
 		return
 	}
 	st, _ := n.envoy.Status(string(n.cfg.Node))
-	if what := n.loop.stalled(st, now); what != "" {
-		text := "our Envoy is connected and " + what + "; is it stopped, or short of processor time? It gets the newest configuration when it goes on"
-		n.noteAlarm("envoy_stalled", text)
-		n.log.Warn("alarm", "code", "envoy_stalled", "err", text)
+	if what := l.stalled(st, now); what != "" {
+		n.standing(code, "our Envoy is connected and "+what+"; is it stopped, or short of processor time? It gets the newest configuration when it goes on")
 	}
 }

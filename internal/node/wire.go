@@ -3,12 +3,15 @@ package node
 import (
 	"errors"
 	"fmt"
+	"os"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/linkstate"
@@ -81,9 +84,15 @@ func (n *Node) links() []linkstate.LinkConfig {
 }
 
 // Check finds what New would refuse of a configuration, but for what is taken on
-// this machine: addresses, folders that cannot be written to.
+// this machine: addresses, folders that cannot be written to. A certificate that
+// would keep its listener back is a fault, too.
 func Check(cfg *config.Node) error {
 	err := check(cfg)
+	if o := cfg.Outside; o.Certificate != "" {
+		if _, bad := border.LoadPair(o.Certificate, o.Key, time.Now(), os.ReadFile); bad != nil {
+			err = errors.Join(err, fmt.Errorf("outside.tls: %w", bad))
+		}
+	}
 	if cfg.Documents != "" {
 		if _, bad := readDocuments(watch.New(cfg.Documents)); bad != nil {
 			err = errors.Join(err, fmt.Errorf("documents: %w", bad))
