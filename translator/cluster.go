@@ -59,8 +59,9 @@ func (b *builder) clusters() []cluster {
 		pods := b.podsOf(protocol, entries)
 		add(name, struct {
 			dmsc.Protocol
-			pods []Service
-		}{protocol, pods}, func() cluster { return b.podCluster(name, protocol, pods) })
+			pods   []Service
+			limits PodLimits
+		}{protocol, pods, b.PodLimits}, func() cluster { return b.podCluster(name, protocol, pods) })
 	}
 	for _, e := range b.Externals {
 		add(ExternalCluster(e), e, func() cluster { return b.externalCluster(e) })
@@ -152,11 +153,24 @@ func (b *builder) podCluster(name string, protocol dmsc.Protocol, pods []Service
 	case dmsc.HTTP2, dmsc.GRPC:
 		c.TypedExtensionProtocolOptions = http2Options(nil)
 	}
+	limits := c.CircuitBreakers.Thresholds[0]
+	limit(limits.MaxConnections, b.PodLimits.Connections)
+	limit(limits.MaxPendingRequests, b.PodLimits.Pending)
+	limit(limits.MaxRequests, b.PodLimits.Requests)
+	if len(pods) > 1 {
+		c.OutlierDetection = podOutlierDetection()
+	}
 	path := checkedPath(pods)
 	if check := healthCheck(protocol, path); check != nil {
 		c.HealthChecks = []*corev3.HealthCheck{check}
 	}
 	return withEndpoints(c, merged(b.podEndpoints(pods, path))...)
+}
+
+func limit(threshold *wrapperspb.UInt32Value, most uint32) {
+	if most > 0 {
+		threshold.Value = most
+	}
 }
 
 // baseCluster has what every cluster needs for a change of endpoints to take
@@ -224,6 +238,20 @@ func outlierDetection() *clusterv3.OutlierDetection {
 		EnforcingFailurePercentage:             wrapperspb.UInt32(0),
 		EnforcingFailurePercentageLocalOrigin:  wrapperspb.UInt32(0),
 	}
+}
+
+// podOutlierDetection takes an instance out for a while that answers five
+// requests in a row with 5xx or cannot be reached, but never more than half of
+// them: what they all answer so is the fault of the requests, or of what they all
+// need. An active check that passes does not bring it back, since it did not see
+// the fault either.
+func podOutlierDetection() *clusterv3.OutlierDetection {
+	d := outlierDetection()
+	d.Consecutive_5Xx = wrapperspb.UInt32(5)
+	d.EnforcingConsecutive_5Xx = wrapperspb.UInt32(100)
+	d.MaxEjectionPercent = wrapperspb.UInt32(50)
+	d.SuccessfulActiveHealthCheckUnejectHost = wrapperspb.Bool(false)
+	return d
 }
 
 func http1Options() map[string]*anypb.Any {

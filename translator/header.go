@@ -55,8 +55,11 @@ const (
 	codeConnectOnly = "connect-only"
 	codeNoConnect   = "no-connect"
 
-	// codeNotUpgraded is the only one of an answer that a pod has given.
+	// Those that begin with final are not asked again for. codeNotUpgraded is the
+	// only one of an answer that a pod has given.
+	final           = "not-"
 	codeNotUpgraded = "not-upgraded"
+	codeNotAdmitted = "not-admitted"
 )
 
 // What delivery removes: pods get the prefix and the via, and what they answer

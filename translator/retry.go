@@ -22,14 +22,15 @@ func hopRetry(c class, protect bool) *routev3.RetryPolicy {
 }
 
 // ingressRetry is hopRetry plus what the ingress alone does: it repeats
-// requests that the fabric refused before any pod saw them. A micro-loop lasts
+// requests that the fabric refused before any pod saw them, unless the pods have
+// too many already, see PodLimits. A micro-loop lasts
 // about 30 ms and Envoy's back-off is jittered from 0, hence 4 × 20–40 ms
 // (measured, reference R6).
 func ingressRetry(c class, protect bool) *routev3.RetryPolicy {
 	p := retryPolicy(retryOn(c)+",retriable-headers", 4, 20*time.Millisecond, 40*time.Millisecond, protect)
-	unseenByPods := headerMatches(headerError, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: codeNotUpgraded}})
-	unseenByPods.InvertMatch = true // without the header it does not match either
-	p.RetriableHeaders = []*routev3.HeaderMatcher{unseenByPods}
+	forNow := headerMatches(headerError, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: final}})
+	forNow.InvertMatch = true // without the header it does not match either
+	p.RetriableHeaders = []*routev3.HeaderMatcher{forNow}
 	return p
 }
 

@@ -71,6 +71,7 @@ type scene struct {
 		Retries    uint32
 	}
 	AccessLog translator.AccessLog `yaml:"accessLog"`
+	PodLimits translator.PodLimits `yaml:"podLimits"`
 }
 
 func readScene(t *testing.T, file string) translator.State {
@@ -88,7 +89,7 @@ func parseScene(t *testing.T, text string) translator.State {
 	if err := yaml.UnmarshalWithOptions([]byte(text), &in, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	s := translator.State{Node: in.Node, Addrs: in.Addrs, Strict: in.Strict, AccessLog: in.AccessLog}
+	s := translator.State{Node: in.Node, Addrs: in.Addrs, Strict: in.Strict, AccessLog: in.AccessLog, PodLimits: in.PodLimits}
 	for _, n := range in.Neighbours {
 		s.Neighbours = append(s.Neighbours, translator.Neighbour{
 			NextHop: nextHop(t, n.Link), Data: n.Data, Class: n.Class, Up: !n.Down,

@@ -36,6 +36,8 @@ type State struct {
 	// Closed lets no more clients in: the node is being taken out of service. Envoy
 	// ends the connections it has as soon as nothing is under way on them.
 	Closed bool
+	// PodLimits bound what a name's local instances are given at a time.
+	PodLimits PodLimits
 	// OnDemand has Envoy fetch the cluster of a next-hop group at its first
 	// request: for nodes of which most groups are never used.
 	OnDemand bool
@@ -59,6 +61,15 @@ type Neighbour struct {
 	Class dmsc.LinkClass
 	// Up is pushed to Envoy as the health status of the endpoint.
 	Up bool
+}
+
+// PodLimits are the circuit breakers in front of the local instances of a name,
+// all of them together; 0 is no limit worth the name (100,000). What is beyond
+// one is answered 503 not-admitted at once, and repeated by nobody.
+type PodLimits struct {
+	Connections uint32
+	Pending     uint32 // requests that wait for a connection
+	Requests    uint32 // under way; of an HTTP/1.1 service the connections are the limit
 }
 
 // Service is one local instance of a prefix.

@@ -61,6 +61,13 @@ type Envoy struct {
 	// is part of the bootstrap.
 	MaxHeap   uint64
 	AccessLog AccessLog
+	PodLimits PodLimits
+}
+
+// PodLimits are those of the local instances of a name, see
+// translator.PodLimits; 0 = none.
+type PodLimits struct {
+	Connections, Pending, Requests uint32
 }
 
 // AccessLog says which requests Envoy writes down, see translator.AccessLog.
@@ -126,6 +133,7 @@ type nodeKeys struct {
 		OnDemand   bool          `yaml:"clusters_on_demand"`
 		MaxHeapMiB uint64        `yaml:"max_heap_mib"`
 		AccessLog  accessLogKeys `yaml:"access_log"`
+		PodLimits  podLimitKeys  `yaml:"pod_limits"`
 	} `yaml:"envoy"`
 	Links     []linkKeys        `yaml:"links"`
 	SPA       addressKeys       `yaml:"spa"`
@@ -149,6 +157,12 @@ type accessLogKeys struct {
 	Fabric       bool             `yaml:"fabric"`
 	Sample       manifest.Percent `yaml:"sample"`
 	SampleErrors manifest.Percent `yaml:"sample_errors"`
+}
+
+type podLimitKeys struct {
+	Connections uint32 `yaml:"connections"`
+	Pending     uint32 `yaml:"pending"`
+	Requests    uint32 `yaml:"requests"`
 }
 
 type linkKeys struct {
@@ -285,6 +299,7 @@ func (s *source) envoy(n *Node, k *nodeKeys) {
 	if k.Envoy.MaxHeapMiB < least || k.Envoy.MaxHeapMiB > 1<<20 {
 		s.faultf("envoy.max_heap_mib", manifest.CodeValue, "%d is not between %d and %d", k.Envoy.MaxHeapMiB, least, 1<<20)
 	}
+	n.Envoy.PodLimits = PodLimits(k.Envoy.PodLimits)
 	n.Envoy.Strict, n.Envoy.OnDemand, n.Envoy.MaxHeap = k.Envoy.Strict, k.Envoy.OnDemand, k.Envoy.MaxHeapMiB<<20
 	l := k.Envoy.AccessLog
 	switch {

@@ -66,7 +66,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Neighbours: pub.neighbours, Services: pub.offer.instances, Steering: pub.steering,
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
 		Outside: pub.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
-		Closed: pub.closed, OnDemand: n.cfg.Envoy.OnDemand,
+		Closed: pub.closed, OnDemand: n.cfg.Envoy.OnDemand, PodLimits: translator.PodLimits(n.cfg.Envoy.PodLimits),
 	}
 	n.program(pub)
 	return true
