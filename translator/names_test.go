@@ -176,6 +176,84 @@ func TestHealthTouchesNoTable(t *testing.T) {
 	}
 }
 
+// A Translator makes no table when nothing that routes follow from has changed:
+// whatever changes, it gives what is made from nothing.
+func TestTablesFollowWhateverChanges(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	c := newCrowd(20)
+	c.put(&rib.Entry{Prefix: crowdPrefix(0), Local: true})
+	links := slices.Clone(c.Neighbours)
+	changes := []func(s *translator.State){
+		func(s *translator.State) {
+			c.put(&rib.Entry{Prefix: crowdPrefix(random.IntN(20)), Local: random.IntN(9) == 0, Group: c.groups[random.IntN(5)]})
+			s.RIB = c.state().RIB
+		},
+		func(s *translator.State) { s.Neighbours[0].Up = !s.Neighbours[0].Up },
+		func(s *translator.State) { s.Neighbours[1].Data = fmt.Sprintf("127.0.0.1:%d", 200+random.IntN(9)) },
+		func(s *translator.State) { s.Neighbours[1].Class = dmsc.LinkClass(random.IntN(3)) },
+		func(s *translator.State) { s.Neighbours[1].Data = "no address" },
+		func(s *translator.State) {
+			s.Neighbours = append(slices.Clone(links), translator.Neighbour{NextHop: rib.NextHop{LinkKey: linkstate.LinkKey{Remote: "n9", ID: "0"}}})
+		},
+		func(s *translator.State) { s.Neighbours = slices.Clone(links) },
+		func(s *translator.State) {
+			s.Steering = []translator.Steering{{Prefix: crowdPrefix(random.IntN(3)), Paths: []translator.WeightedPath{
+				{Nodes: []dmsc.NodeID{"n0", dmsc.NodeID(fmt.Sprintf("n%d", 8+random.IntN(2))), "n7"}, Weight: 50},
+			}}}
+		},
+		func(s *translator.State) { s.Steering = nil },
+		func(s *translator.State) {
+			s.Aliases = []translator.Alias{{Host: pick(random, "h.example", "i.example", "bad/"), Prefix: crowdPrefix(random.IntN(2)), From: translator.Side(1 + random.IntN(3))}}
+		},
+		func(s *translator.State) {
+			s.Externals = []translator.External{{Name: "x", Host: "x.example", Port: uint16(random.IntN(3))}}
+		},
+		func(s *translator.State) { s.Externals = nil },
+		func(s *translator.State) { s.Outside.Address = pick(random, "", "127.0.0.1:9") },
+		func(s *translator.State) {
+			s.Services = []translator.Service{{Prefix: crowdPrefix(0), Address: fmt.Sprintf("127.0.0.1:%d", 300+random.IntN(9))}}
+		},
+		func(s *translator.State) {
+			s.Strict, s.Closed, s.OnDemand = random.IntN(2) > 0, random.IntN(2) > 0, random.IntN(2) > 0
+		},
+		func(s *translator.State) { s.AccessLog.Fabric = !s.AccessLog.Fabric },
+		func(s *translator.State) { s.Addrs.Ingress = pick(random, "", "127.0.0.1:1") },
+		func(s *translator.State) { s.Retired = pick(random, nil, []*rib.Group{{Name: "old"}}) },
+	}
+	var tr translator.Translator
+	s := c.state()
+	faults := 0
+	for step := range 300 {
+		s.Neighbours = slices.Clone(s.Neighbours)
+		for range 1 + random.IntN(2) {
+			changes[random.IntN(len(changes))](&s)
+		}
+		got, err := tr.Translate(s)
+		want, wantErr := translator.Translate(s)
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Fatalf("step %d: %v, want %v", step, err, wantErr)
+		}
+		if err != nil {
+			faults++
+			continue
+		}
+		if got.Generation != want.Generation {
+			t.Fatalf("step %d: generation %s, want %s", step, got.Generation, want.Generation)
+		}
+		equalMessages(t, got.Routes, want.Routes)
+		equalMessages(t, got.Clusters, want.Clusters)
+		equalMessages(t, got.Endpoints, want.Endpoints)
+		equalMessages(t, got.Listeners, want.Listeners)
+	}
+	if faults == 0 || faults > 280 {
+		t.Errorf("%d of 300 states have a fault", faults)
+	}
+}
+
+func pick[T any](random *rand.Rand, from ...T) T { return from[random.IntN(len(from))] }
+
 // Many names of one bundle are spread over virtual hosts of a size that can be
 // sent again for one name; each name is in one.
 func TestABundleOfManyNamesHasManyVirtualHosts(t *testing.T) {

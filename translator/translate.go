@@ -41,13 +41,13 @@ func Translate(s State) (Resources, error) { return new(Translator).Translate(s)
 
 // Translator translates the states of a node as they follow each other, to the
 // same resources as Translate does. What follows from an unchanged part of the
-// state is the same message as before, and not only an equal one. The zero value
-// is ready for use, by one goroutine.
+// state is the same message as before, and not only an equal one. It keeps what
+// it is given: a State is not changed after Translate. The zero value is ready
+// for use, by one goroutine.
 type Translator struct {
-	node  dmsc.NodeID
-	addrs Addrs
-	names *names
-	made  map[string]product // of the last state without a fault
+	names  *names
+	made   map[string]product // of the last state without a fault
+	routed State              // that state, see routing
 	tables
 }
 
@@ -71,8 +71,8 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	if s.RIB == nil {
 		s.RIB = rib.NewRIB(s.Node)
 	}
-	if t.names == nil || t.node != s.Node || t.addrs != s.Addrs {
-		*t = Translator{node: s.Node, addrs: s.Addrs, names: newNames(s.Node)}
+	if t.names == nil || t.routed.Node != s.Node || t.routed.Addrs != s.Addrs {
+		*t = Translator{names: newNames(s.Node)}
 	}
 	b := newBuilder(s)
 	b.last, b.names = t.made, t.names
@@ -97,16 +97,37 @@ func (t *Translator) Translate(s State) (Resources, error) {
 		}
 		slices.Sort(r.OnDemand)
 	}
-	routes := b.routes()
+	routed := routing(s)
+	var tables map[string]*routev3.RouteConfiguration
+	same := routed.RIB == t.routed.RIB && reflect.DeepEqual(routed, t.routed)
+	if !same {
+		tables = b.routes()
+	}
 	if err := errors.Join(b.faults...); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
-	if err := t.tables.settle(routes, b.hello); err != nil {
+	if same {
+		for name, p := range t.made { // the virtual hosts among them
+			if _, again := b.made[name]; !again {
+				b.made[name] = p
+			}
+		}
+	} else if err := t.tables.settle(tables, b.hello); err != nil {
 		return Resources{}, fmt.Errorf("translate %s: %w", s.Node, err)
 	}
 	r.Routes, r.Generation = maps.Clone(t.tables.sealed), t.tables.generation
-	t.made = b.made
+	t.made, t.routed = b.made, routed
 	return r, nil
+}
+
+// routing is a state without what no route follows from: where neighbours are,
+// and whether they live. That is what changes when nobody must wait.
+func routing(s State) State {
+	s.Neighbours = slices.Clone(s.Neighbours)
+	for i := range s.Neighbours {
+		s.Neighbours[i].Data, s.Neighbours[i].Up = "", false
+	}
+	return s
 }
 
 // builder indexes a State for the files of this package. It collects faults
