@@ -16,16 +16,13 @@ import (
 // envoyCluster is node.cluster of every Envoy of ours.
 const envoyCluster = "dmsc"
 
-// xdsName is the cluster of the agent.
-const xdsName = "dmsc/xds"
-
 // startTimeout is how long a starting Envoy waits for its first clusters and
 // listeners; an agent answers within 5 s of its own start (design §4).
 const startTimeout = 5 * time.Second
 
 // Bootstrap makes the configuration with which the Envoy of a node starts and
-// gets everything else from its agent by delta ADS. Addresses are "IP:port" or
-// "unix:///path". xdsAddr may also have a host name; adminAddr may be empty for
+// gets everything else from its agent by delta ADS, or as SetSource says.
+// Addresses are "IP:port" or "unix:///path". xdsAddr may also have a host name; adminAddr may be empty for
 // no admin listener.
 func Bootstrap(id dmsc.NodeID, adminAddr, xdsAddr string) (*bootstrapv3.Bootstrap, error) {
 	boot, err := bootstrap(id, adminAddr)
@@ -37,36 +34,13 @@ func Bootstrap(id dmsc.NodeID, adminAddr, xdsAddr string) (*bootstrapv3.Bootstra
 		return nil, fmt.Errorf("bootstrap of %s: xds %w", id, err)
 	}
 	boot.StaticResources = &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{agent}}
-	boot.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
-		AdsConfig: deltaADS(),
-		CdsConfig: adsSource(startTimeout),
-		LdsConfig: adsSource(startTimeout),
-	}
+	SetSource(boot, Source{})
 	return boot, nil
-}
-
-// deltaADS reconnects soon: while the agent is away nothing can be repaired by
-// EDS, and by default Envoy waits 0.5 to 30 s.
-func deltaADS() *corev3.ApiConfigSource {
-	return &corev3.ApiConfigSource{
-		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
-		TransportApiVersion:       corev3.ApiVersion_V3,
-		SetNodeOnFirstMessageOnly: true,
-		GrpcServices: []*corev3.GrpcService{{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: xdsName,
-				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(50 * time.Millisecond),
-					MaxInterval:  durationpb.New(250 * time.Millisecond),
-				}},
-			}},
-		}},
-	}
 }
 
 func agentCluster(addr string) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
-		Name:                 xdsName,
+		Name:                 AgentCluster,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       durationpb.New(time.Second),
 		// An agent that hangs without closing is noticed within 10 s.
@@ -85,7 +59,7 @@ func agentCluster(addr string) (*clusterv3.Cluster, error) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 	}
 	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
-		ClusterName: xdsName,
+		ClusterName: AgentCluster,
 		Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{endpoint(a, corev3.HealthStatus_UNKNOWN, 0)},
 		}},

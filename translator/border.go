@@ -67,7 +67,7 @@ func (b *builder) ingressManager() *hcmv3.HttpConnectionManager {
 // servers read as "-", and paths with an escaped slash. Both are in use by
 // services that are well, so it is strict to strangers only, unless told to.
 func (b *builder) borderManager(listener string, strict bool) *hcmv3.HttpConnectionManager {
-	m := connectionManager(listener, listener)
+	m := b.connectionManager(listener, listener)
 	m.GenerateRequestId = wrapperspb.Bool(true)
 	m.UseRemoteAddress = wrapperspb.Bool(true)
 	m.SkipXffAppend = false

@@ -84,7 +84,7 @@ func (b *builder) clusters() []cluster {
 // slow link for a dead one. The agent pushes health by EDS; what works without
 // the agent is keepalive, outlier detection and retry.
 func (b *builder) groupCluster(g *rib.Group, links []Neighbour) cluster {
-	c := fabricCluster(GroupCluster(g), slowest(links))
+	c := b.fabricCluster(GroupCluster(g), slowest(links))
 	if len(links) > 1 {
 		// The only way is never ejected: there is nothing to gain, and the
 		// ejection would outlast the outage by seconds.
@@ -107,7 +107,7 @@ func (b *builder) neighbourCluster(id dmsc.NodeID, links []Neighbour) cluster {
 	for _, n := range links {
 		hops = append(hops, rib.NextHop{LinkKey: n.LinkKey})
 	}
-	c := fabricCluster(NeighbourCluster(id), slowest(links))
+	c := b.fabricCluster(NeighbourCluster(id), slowest(links))
 	c.OutlierDetection = outlierDetection()
 	return withEndpoints(c, append(merged(b.nextHops(0, hops)), demoteEndpoint(1))...)
 }
@@ -118,11 +118,11 @@ func (b *builder) neighbourCluster(id dmsc.NodeID, links []Neighbour) cluster {
 func (b *builder) probeCluster(n Neighbour) cluster {
 	n.Up = true
 	locality := &endpointv3.LocalityLbEndpoints{LbEndpoints: b.linkEndpoint(n, 0)}
-	return withEndpoints(fabricCluster(ProbeCluster(n.LinkKey), n.Class), locality)
+	return withEndpoints(b.fabricCluster(ProbeCluster(n.LinkKey), n.Class), locality)
 }
 
 func (b *builder) demoteCluster() cluster {
-	c := baseCluster(demoteName, localConnectTimeout)
+	c := b.baseCluster(demoteName, localConnectTimeout)
 	c.TypedExtensionProtocolOptions = http2Options(nil)
 	return withEndpoints(c, demoteEndpoint(0))
 }
@@ -146,7 +146,7 @@ func (b *builder) podsOf(protocol dmsc.Protocol, entries []*rib.Entry) []Service
 
 // podCluster delivers to local instances.
 func (b *builder) podCluster(name string, protocol dmsc.Protocol, pods []Service) cluster {
-	c := baseCluster(name, localConnectTimeout)
+	c := b.baseCluster(name, localConnectTimeout)
 	switch protocol {
 	case dmsc.HTTP1:
 		c.TypedExtensionProtocolOptions = http1Options()
@@ -175,11 +175,11 @@ func limit(threshold *wrapperspb.UInt32Value, most uint32) {
 
 // baseCluster has what every cluster needs for a change of endpoints to take
 // effect at once and for retries not to be rationed (design §5).
-func baseCluster(name string, connectTimeout time.Duration) *clusterv3.Cluster {
+func (b *builder) baseCluster(name string, connectTimeout time.Duration) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(fetchTimeout)},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: b.Source.config(fetchTimeout)},
 		ConnectTimeout:       durationpb.New(connectTimeout),
 		LbPolicy:             clusterv3.Cluster_ROUND_ROBIN,
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
@@ -197,8 +197,8 @@ func baseCluster(name string, connectTimeout time.Duration) *clusterv3.Cluster {
 }
 
 // fabricCluster speaks to Envoys of other nodes, at the pace of their link.
-func fabricCluster(name string, class dmsc.LinkClass) *clusterv3.Cluster {
-	c := baseCluster(name, class.ProbeTimeout())
+func (b *builder) fabricCluster(name string, class dmsc.LinkClass) *clusterv3.Cluster {
+	c := b.baseCluster(name, class.ProbeTimeout())
 	c.TypedExtensionProtocolOptions = http2Options(&corev3.KeepaliveSettings{
 		Interval: durationpb.New(class.ProbeInterval()),
 		Timeout:  durationpb.New(class.ProbeTimeout()),

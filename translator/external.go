@@ -181,7 +181,7 @@ func (b *builder) notAllowed(c class, text string) *routev3.Route {
 // externalCluster reaches an external host: its addresses by EDS, or its names
 // by DNS.
 func (b *builder) externalCluster(e External) cluster {
-	c := baseCluster(ExternalCluster(e), externalConnectTimeout)
+	c := b.baseCluster(ExternalCluster(e), externalConnectTimeout)
 	if e.Protocol != dmsc.TCP {
 		c.TypedExtensionProtocolOptions = externalOptions(e)
 	}

@@ -1,14 +1,17 @@
 package translator_test
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
@@ -65,6 +68,63 @@ func TestBootstrapsAreAcceptedByEnvoy(t *testing.T) {
 				t.Error(err)
 			}
 			validate(t, envoy, writeYAML(t, boot))
+		})
+	}
+}
+
+// Whatever refers to another resource takes it from where the bootstrap takes
+// the first ones, and Envoy accepts both.
+func TestASourceIsThatOfAllResources(t *testing.T) {
+	envoy := findEnvoy(t)
+	for name, source := range map[string]translator.Source{
+		"ads":             {},
+		"state of world":  {SotW: true, Cluster: "control_plane"},
+		"by type":         {PerType: true},
+		"by type, whole":  {PerType: true, SotW: true, Cluster: "control_plane"},
+		"another cluster": {Cluster: "control_plane"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			boot, err := translator.Bootstrap("sg-1", "", "unix:///tmp/dmsc-golden-xds.sock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			translator.SetSource(boot, source)
+			if err := boot.ValidateAll(); err != nil {
+				t.Error(err)
+			}
+			validate(t, envoy, writeYAML(t, boot))
+			text, err := translator.YAML(boot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := translator.State{Node: "sg-1", Addrs: translator.Addrs{Ingress: "127.0.0.1:15900", Fabric: "127.0.0.1:15901", Probe: "unix:///probe"}}
+			before := new(translator.Translator)
+			if _, err := before.Translate(s); err != nil {
+				t.Fatal(err)
+			}
+			s.Source = source
+			r, err := before.Translate(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range r.Listeners {
+				text = append(text, protojson.Format(l)...)
+			}
+			for _, c := range r.Clusters {
+				text = append(text, protojson.Format(c)...)
+			}
+			aggregated := regexp.MustCompile(`\bads"?:`).Match(text)
+			typed := regexp.MustCompile(`api_?[cC]onfig_?[sS]ource`).Match(text)
+			if aggregated == source.PerType || typed != source.PerType {
+				t.Errorf("ads %v, sources of their own %v", aggregated, typed)
+			}
+			whole, deltas := bytes.Contains(text, []byte(`"GRPC"`)), bytes.Contains(text, []byte(`"DELTA_GRPC"`))
+			if whole != source.SotW || deltas == source.SotW {
+				t.Errorf("state of the world %v, deltas %v", whole, deltas)
+			}
+			if other := bytes.Contains(text, []byte("dmsc/xds")); other != (source.Cluster == "") {
+				t.Errorf("the agent is dmsc/xds: %v", other)
+			}
 		})
 	}
 }

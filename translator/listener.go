@@ -30,7 +30,7 @@ func (b *builder) listeners() map[string]*listenerv3.Listener {
 	listeners := map[string]*listenerv3.Listener{
 		fabricName: b.socketListener(fabricName, b.Addrs.Fabric, b.fabricManager()),
 		demoteName: b.demoteListener(),
-		probeName:  b.socketListener(probeName, b.Addrs.Probe, connectionManager(probeName, probeName)),
+		probeName:  b.socketListener(probeName, b.Addrs.Probe, b.connectionManager(probeName, probeName)),
 	}
 	listeners[probeName].TrafficDirection = corev3.TrafficDirection_OUTBOUND
 	// Too many connections or too many bytes of pods must not look like a dead
@@ -100,7 +100,7 @@ func (b *builder) demoteListener() *listenerv3.Listener {
 }
 
 func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
-	m := connectionManager(fabricName, fabricName)
+	m := b.connectionManager(fabricName, fabricName)
 	if b.AccessLog.Fabric {
 		m.AccessLog = b.accessLogs(fabricName)
 	}
@@ -113,7 +113,7 @@ func (b *builder) fabricManager() *hcmv3.HttpConnectionManager {
 
 // demoteManager has no hop filter, or this node would stand in the trace twice.
 func (b *builder) demoteManager() *hcmv3.HttpConnectionManager {
-	m := connectionManager(demoteName, fabricName)
+	m := b.connectionManager(demoteName, fabricName)
 	m.EarlyHeaderMutationExtensions = earlyMutation(demoteMutations())
 	m.LocalReplyConfig = b.localReplies()
 	grown(m)
@@ -131,10 +131,10 @@ func grown(m *hcmv3.HttpConnectionManager) {
 
 // connectionManager has what all listeners share. The route table of
 // dmsc/demote is that of dmsc/fabric, every other listener has its own.
-func connectionManager(listener, table string) *hcmv3.HttpConnectionManager {
+func (b *builder) connectionManager(listener, table string) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix:                 statPrefix(listener),
-		RouteSpecifier:             &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table, ConfigSource: adsSource(fetchTimeout)}},
+		RouteSpecifier:             &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{RouteConfigName: table, ConfigSource: b.Source.config(fetchTimeout)}},
 		StreamIdleTimeout:          durationpb.New(0),
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		GenerateRequestId:          wrapperspb.Bool(false),
@@ -170,12 +170,3 @@ func filterChains(manager *hcmv3.HttpConnectionManager) []*listenerv3.FilterChai
 }
 
 const managerFilter = "envoy.filters.network.http_connection_manager"
-
-// adsSource takes a resource from the one ADS stream.
-func adsSource(timeout time.Duration) *corev3.ConfigSource {
-	return &corev3.ConfigSource{
-		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
-		ResourceApiVersion:    corev3.ApiVersion_V3,
-		InitialFetchTimeout:   durationpb.New(timeout),
-	}
-}

@@ -20,7 +20,7 @@ func (b *builder) filters() []*hcmv3.HttpFilter {
 		filters = append(filters, &hcmv3.HttpFilter{
 			Name: "dmsc/on-demand",
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(&ondemandv3.OnDemand{Odcds: &ondemandv3.OnDemandCds{
-				Source:  adsSource(fetchTimeout),
+				Source:  b.Source.config(fetchTimeout),
 				Timeout: durationpb.New(onDemandTimeout),
 			}})},
 		})

@@ -41,6 +41,8 @@ type State struct {
 	// OnDemand has Envoy fetch the cluster of a next-hop group at its first
 	// request: for nodes of which most groups are never used.
 	OnDemand bool
+	// Source is by which streams Envoy takes what a resource refers to.
+	Source Source
 }
 
 // Addrs are this node's own listening addresses, each "IP:port" or

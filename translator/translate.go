@@ -18,7 +18,7 @@ import (
 
 // Resources are the complete configuration of one Envoy, each map keyed by the
 // name of the resource. Listeners take their routes by RDS and clusters their
-// endpoints by EDS, both over ADS; only external hosts are found by DNS. Resources are not changed after Translate.
+// endpoints by EDS, both from State.Source; only external hosts are found by DNS. Resources are not changed after Translate.
 type Resources struct {
 	Listeners map[string]*listenerv3.Listener
 	Routes    map[string]*routev3.RouteConfiguration
@@ -51,7 +51,7 @@ type Translator struct {
 	tables
 }
 
-// product is something that was made, and all but Node and Addrs that it was
+// product is something that was made, and all but Node, Addrs and Source that it was
 // made from.
 type product struct{ from, made any }
 
@@ -71,7 +71,7 @@ func (t *Translator) Translate(s State) (Resources, error) {
 	if s.RIB == nil {
 		s.RIB = rib.NewRIB(s.Node)
 	}
-	if t.names == nil || t.routed.Node != s.Node || t.routed.Addrs != s.Addrs {
+	if t.names == nil || t.routed.Node != s.Node || t.routed.Addrs != s.Addrs || t.routed.Source != s.Source {
 		*t = Translator{names: newNames(s.Node)}
 	}
 	b := newBuilder(s)

@@ -66,12 +66,10 @@
 // # Without ADS
 //
 // Register adds the CDS, EDS, RDS and LDS services too, for clients that use a
-// stream per type. Such a stream knows nothing of the others: nothing new waits
-// for anything, so a route may arrive before its cluster (Envoy answers 503 for
-// that moment); a changed cluster's endpoints are not sent again behind it, and
-// it warms until EDS has news; and what is removed, listeners apart, is removed
-// one GateTimeout later, whatever still uses it. Acked then means that the
-// node's streams together run the set.
+// stream per type, or, as Envoy does, one for each cluster's endpoints and each
+// route table. The streams of one node.id keep the order of an update together,
+// and Acked means that together they run the set: see siblings.go. A type that
+// nobody asks for is waited for as one that does not answer, by the clock.
 //
 // # Bounds
 //

@@ -17,11 +17,15 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
+	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
 )
 
@@ -29,11 +33,12 @@ import (
 // the server is killed and restarted, and a bad resource is refused once and
 // healed. No request may fail at any point.
 func TestRealEnvoy(t *testing.T) {
-	t.Run("delta", func(t *testing.T) { realEnvoy(t, "DELTA_GRPC") })
-	t.Run("state of the world", func(t *testing.T) { realEnvoy(t, "GRPC") })
+	for _, source := range []translator.Source{{}, {SotW: true}, {PerType: true}, {PerType: true, SotW: true}} {
+		t.Run(fmt.Sprintf("per type %v, state of the world %v", source.PerType, source.SotW), func(t *testing.T) { realEnvoy(t, source) })
+	}
 }
 
-func realEnvoy(t *testing.T, api string) {
+func realEnvoy(t *testing.T, source translator.Source) {
 	dir, err := os.MkdirTemp("", "xds") // short: a socket's path has 108 bytes at most
 	if err != nil {
 		t.Fatal(err)
@@ -46,14 +51,14 @@ func realEnvoy(t *testing.T, api string) {
 		s.Clusters[0] = cluster(name, rev)
 		s.Endpoints[0] = endpoints(name, to)
 		s.Listeners[0] = listener("in", "table", port)
-		return s
+		return from(t, source, s)
 	}
 
 	var log recorder
 	f := serve(t, xds.Config{Record: log.record})
 	stop := listen(t, f.Server, filepath.Join(dir, "xds.sock"))
 	first := f.publish("sg-1", set("blue", 0, blue))
-	admin := startEnvoy(t, dir, api)
+	admin := startEnvoy(t, dir, source)
 	f.expect(xds.Acked, first)
 
 	load := startLoad(t, port)
@@ -86,7 +91,7 @@ func realEnvoy(t *testing.T, api string) {
 	// Kill and restart the server with the same content: nothing is sent.
 	updates := admin.stat(t, "cluster_manager.cds.update_success")
 	stop()
-	f.event(xds.Disconnected)
+	f.await(xds.Disconnected)
 	load.more(100)
 	var after recorder
 	f = serve(t, xds.Config{Record: after.record})
@@ -94,7 +99,7 @@ func realEnvoy(t *testing.T, api string) {
 	if again := f.publish("sg-1", changed); again != version {
 		t.Errorf("the restarted server calls the same content %s, before %s", again, version)
 	}
-	if api == "DELTA_GRPC" {
+	if !source.SotW {
 		f.expect(xds.Acked, version)
 		if sent := after.responses(); len(sent) != 0 {
 			t.Errorf("a restarted server sent %v", sent)
@@ -113,7 +118,7 @@ func realEnvoy(t *testing.T, api string) {
 	bad.Clusters[1].EdsClusterConfig.EdsConfig = nil
 	bad.Endpoints = append(bad.Endpoints, endpoints("rotten", green))
 	f.publish("sg-1", bad)
-	nack := f.event(xds.Nacked).Nack
+	nack := f.await(xds.Nacked).Nack
 	t.Logf("refused: %v: %s", nack.Resources, nack.Message)
 	if len(nack.Resources) != 1 || nack.Resources[0] != "rotten" {
 		t.Errorf("nack %+v", nack)
@@ -133,10 +138,11 @@ func realEnvoy(t *testing.T, api string) {
 	stop()
 }
 
-// expect waits for an event of a kind and, for Acked, of a version.
+// expect waits for an event of a kind and, for Acked, of a version. Streams of a
+// cluster's endpoints may end meanwhile.
 func (f *fixture) expect(kind xds.EventKind, version string) {
 	f.t.Helper()
-	if e := f.event(kind); e.Version != version {
+	if e := f.await(kind); e.Version != version {
 		f.t.Fatalf("%s %s, want %s", kind, e.Version, version)
 	}
 }
@@ -192,29 +198,43 @@ func freePort(t *testing.T) int {
 	return lis.Addr().(*net.TCPAddr).Port
 }
 
-const bootstrap = `
-node: {id: "sg-1", cluster: dmsc}
-admin: {address: {pipe: {path: "%[1]s/admin.sock"}}}
-dynamic_resources:
-  ads_config: {api_type: %[2]s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
-  cds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 5s}
-  lds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 5s}
-static_resources:
-  clusters:
-  - name: xds
-    connect_timeout: 1s
-    typed_extension_protocol_options:
-      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: {http2_protocol_options: {}}
-    load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: "%[1]s/xds.sock"}}}}]}]}
-`
+// from has a set take everything from source.
+func from(t *testing.T, source translator.Source, set xds.Set) xds.Set {
+	t.Helper()
+	config := bootstrap(t, t.TempDir(), source).DynamicResources.CdsConfig
+	for _, c := range set.Clusters {
+		c.EdsClusterConfig.EdsConfig = config
+	}
+	for _, l := range set.Listeners {
+		filter, hcm := l.FilterChains[0].Filters[0], &hcmv3.HttpConnectionManager{}
+		if err := filter.GetTypedConfig().UnmarshalTo(hcm); err != nil {
+			t.Fatal(err)
+		}
+		hcm.GetRds().ConfigSource = config
+		filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: pack(hcm)}
+	}
+	return set
+}
+
+func bootstrap(t *testing.T, dir string, source translator.Source) *bootstrapv3.Bootstrap {
+	t.Helper()
+	boot, err := translator.Bootstrap("sg-1", "unix://"+dir+"/admin.sock", "unix://"+dir+"/xds.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	translator.SetSource(boot, source)
+	return boot
+}
 
 type admin struct{ lab.Admin }
 
-func startEnvoy(t *testing.T, dir, api string) admin {
+func startEnvoy(t *testing.T, dir string, source translator.Source) admin {
 	t.Helper()
-	return launchEnvoy(t, dir, fmt.Appendf(nil, bootstrap, dir, api))
+	text, err := translator.YAML(bootstrap(t, dir, source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return launchEnvoy(t, dir, text)
 }
 
 // launchEnvoy starts one whose admin listener is dir/admin.sock.

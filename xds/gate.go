@@ -1,8 +1,6 @@
 package xds
 
 import (
-	"context"
-	"log/slog"
 	"maps"
 	"slices"
 )
@@ -29,6 +27,7 @@ type backlog struct {
 	upserts  bool // the client has not accepted something it can be sent
 	removals bool // it still has something it must not
 	refused  bool // something is parked, or waits for something parked
+	unsent   bool // something is due that no response carries yet
 }
 
 func (st *stream) backlog(t Type) (b backlog) {
@@ -48,6 +47,7 @@ func (st *stream) backlog(t Type) (b backlog) {
 			b.removals = true
 		default:
 			b.upserts = true
+			b.unsent = b.unsent || it.nonce == "" || versionOf(it.sent) != target.version
 		}
 	}
 	return b
@@ -56,6 +56,7 @@ func (st *stream) backlog(t Type) (b backlog) {
 // gates say what may be sent of the types that depend on others.
 type gates struct {
 	ready     bool           // clusters and their endpoints are accepted
+	unsent    bool           // routes or listeners are due that no response carries yet
 	removable [numTypes]bool // nothing uses the removed resources any more
 	refused   [numTypes]bool // something may use them for as long as it is parked
 	backlogs  [numTypes]backlog
@@ -68,16 +69,16 @@ func (st *stream) gates() (g gates) {
 		g.backlogs[t] = st.backlog(t)
 	}
 	b := g.backlogs
+	g.unsent = b[Routes].unsent || b[Listeners].unsent
+	if st.serves != allTypes {
+		b, g.unsent = st.node.together(st, b)
+	}
 	g.ready = !b[Clusters].upserts && !st.isWarming()
 	programmed := g.ready && !b[Routes].upserts && !b[Listeners].upserts
 
 	g.refused[Routes] = b[Listeners].refused
 	g.refused[Clusters] = b[Routes].refused || b[Listeners].refused
 	g.refused[Endpoints] = b[Clusters].refused || g.refused[Clusters]
-
-	// On a stream of one type nobody can tell when what uses a cluster, its
-	// endpoints or a table is gone: the clock must do.
-	programmed = programmed && (st.serves == allTypes || st.serves[Listeners])
 
 	g.removable[Listeners] = programmed
 	g.removable[Routes] = programmed && !b[Listeners].removals
@@ -98,6 +99,11 @@ func (g *gates) force(stage Phase) {
 
 // isWarming: a cluster was sent, and its endpoints were not accepted since.
 func (st *stream) isWarming() bool {
+	if st.serves != allTypes {
+		st.node.mu.Lock()
+		defer st.node.mu.Unlock()
+		return st.node.awaited(st.want)
+	}
 	for name := range st.warming {
 		if st.want.types[Clusters].taken(ref{Endpoints, name}, func(string) bool { return true }) {
 			return true
@@ -109,6 +115,13 @@ func (st *stream) isWarming() bool {
 // stuck: r needs a resource that the client refused and has no older version
 // of. Better the last good route than one to a cluster that is not there.
 func (st *stream) stuck(r *resource) bool {
+	if st.serves != allTypes {
+		lacks := st.lacks()
+		return len(lacks) > 0 && slices.ContainsFunc(r.refs, func(need ref) bool {
+			_, lacking := slices.BinarySearch(lacks, need.name)
+			return lacking && need.typ == Clusters
+		})
+	}
 	for _, ref := range r.refs {
 		sub := &st.subs[ref.typ]
 		if it := sub.todo[ref.name]; ref.typ == Endpoints || it == nil || !it.parked(st.target(ref.typ, ref.name)) {
@@ -178,9 +191,13 @@ func (st *stream) flush(expired bool) (g gates, err error) {
 		return g, nil
 	}
 	g = st.gates()
+	moved := st.serves != allTypes && st.unsent && !g.unsent
+	if st.unsent = g.unsent; moved {
+		st.ticking = false // from now on it is the answer to them that is waited for
+	}
 	var forced Phase
 	if expired {
-		forced = st.giveUpWaiting(&g)
+		forced = st.giveUpWaiting(&g, moved)
 		g = st.gates()
 	}
 	waiting := false
@@ -219,32 +236,19 @@ func (st *stream) flush(expired bool) (g gates, err error) {
 // giveUpWaiting says what the update goes on without: first the way for
 // routes and listeners is opened, and only in a later round the one for
 // removals.
-func (st *stream) giveUpWaiting(g *gates) (forced Phase) {
+func (st *stream) giveUpWaiting(g *gates, moved bool) (forced Phase) {
 	forced = PhaseRemovals
-	if !g.ready && (st.unsent(Routes) || st.unsent(Listeners)) {
+	if moved || g.unsent && (!g.ready || st.serves != allTypes) {
 		forced = PhaseRoutes
 	}
-	level := slog.LevelWarn
-	if st.serves != allTypes {
-		level = slog.LevelDebug // it cannot
-	}
-	st.log.Log(context.Background(), level, "envoy has not confirmed in time: going on", "version", st.want.version,
+	st.log.Warn("envoy has not confirmed in time: going on", "version", st.want.version,
 		"phase", string(forced), "warming", slices.Sorted(maps.Keys(st.warming)), "timeout", st.srv.cfg.GateTimeout)
 	st.warming = nil
-	return forced
-}
-
-// unsent: something of the type is due that no response carries yet.
-func (st *stream) unsent(t Type) bool {
-	sub := &st.subs[t]
-	for name, it := range sub.todo {
-		target := st.target(t, name)
-		if sub.has(name) && target != nil && !it.parked(target) && !st.stuck(target) &&
-			(it.nonce == "" || versionOf(it.sent) != target.version) {
-			return true
-		}
+	if st.serves != allTypes {
+		st.node.cool("")
+		st.node.wakeWaiting(st)
 	}
-	return false
+	return forced
 }
 
 // mark puts the items of resp in flight. What was refused before may be tried
@@ -260,6 +264,10 @@ func (s *subscription) mark(resp *response) {
 // warm notes that a cluster waits for these endpoints, or no longer.
 func (st *stream) warm(endpoints string, waits bool) {
 	switch {
+	case st.serves != allTypes && waits:
+		st.node.warm(endpoints)
+	case st.serves != allTypes:
+		st.node.cool(endpoints)
 	case !waits:
 		if delete(st.warming, endpoints); len(st.warming) == 0 && st.warmest > smallMap {
 			st.warming, st.warmest = nil, 0
@@ -278,9 +286,6 @@ func (st *stream) warm(endpoints string, waits bool) {
 // cluster and not after its ACK, because Envoy withholds the ACK of clusters
 // until they are warm.
 func (st *stream) follow(cluster *resource) {
-	if !st.serves[Endpoints] {
-		return
-	}
 	for _, ref := range cluster.refs {
 		st.warm(ref.name, true)
 		if sub := &st.subs[Endpoints]; sub.has(ref.name) {

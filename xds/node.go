@@ -25,6 +25,11 @@ type node struct {
 	log        []logEntry // the newest logSize changes, oldest first
 	streams    []*stream  // oldest first
 	last       *report    // of the voice that ended last
+
+	// Of streams of one type each: see siblings.go.
+	warming   map[string]uint64 // endpoints whose cluster was sent since they were accepted, counted
+	warmed    uint64            // so far
+	announced string            // version of the last set that they ran together
 }
 
 // logEntry is what changed between generation-1 and generation.
@@ -110,6 +115,9 @@ func (n *node) join(st *stream, most int) (streams int, gone *stream) {
 		n.streams = slices.DeleteFunc(slices.Clone(n.streams), func(other *stream) bool { return other == gone })
 	}
 	n.streams = append(n.streams, st)
+	if st.serves == only(Clusters) {
+		n.announced = "" // Envoy opens it first, and has one
+	}
 	return len(n.streams), gone
 }
 
@@ -154,28 +162,14 @@ func (n *node) heeds(st *stream, r refusal) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	t := r.nack.Type
-	return n.voice(only(t)) == st && !slices.ContainsFunc(n.streams, func(other *stream) bool {
+	heard := n.voice(only(t)) == st || slices.Contains(n.siblings(t), st)
+	return heard && !slices.ContainsFunc(n.streams, func(other *stream) bool {
 		runs := other.report.Load().types[t].acked
 		return other != st && slices.ContainsFunc(r.versions, func(v *resource) bool {
 			had := runs.get(v.name)
-			return had != nil && had.version == v.version
+			return had != nil && had.version == v.version && other.serves[t] && other.gives(v.name)
 		})
 	})
-}
-
-// live: the node's streams together run every resource of c.
-func (n *node) live(c *compiled) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for t, all := range c.types {
-		if len(all.byName) > 0 && !slices.ContainsFunc(n.streams, func(st *stream) bool {
-			rep := st.report.Load()
-			return st.serves[t] && rep.want == c && rep.phase == PhaseLive
-		}) {
-			return false
-		}
-	}
-	return true
 }
 
 func (n *node) all() []*stream {

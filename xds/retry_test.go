@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
 	"github.com/dmsc-mesh/dmsc/xds/xdstest"
 )
@@ -159,7 +160,7 @@ func TestRealEnvoyTakesAListenerWhenItsPortIsFree(t *testing.T) {
 	stop := listen(t, f.Server, filepath.Join(dir, "xds.sock"))
 	defer stop()
 	first := f.publish("sg-1", set(port))
-	startEnvoy(t, dir, "DELTA_GRPC")
+	startEnvoy(t, dir, translator.Source{})
 	f.expect(xds.Acked, first)
 	load := startLoad(t, port)
 

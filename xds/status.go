@@ -78,8 +78,8 @@ type TypeStatus struct {
 }
 
 // Status is what is known of one node. If it has several streams, that of the
-// one which has accepted the most types, the oldest of such; or of streams of
-// one type each, the same for each type.
+// one which has accepted the most types, the oldest of such; or of all streams
+// of one type each together, but of one only for clusters and for listeners.
 type Status struct {
 	Connected bool
 	Streams   int
@@ -102,6 +102,12 @@ type report struct {
 	types    [numTypes]progress
 	rejected *[numTypes][]string // nil: nothing is parked
 	lastNack *Nack
+
+	// Of a stream of one type: see siblings.go.
+	backlogs [numTypes]backlog
+	waiting  bool     // perhaps for another one
+	asks     []string // sorted names; nil: everything
+	lacks    []string // clusters that were refused and do not exist in an older version, sorted
 }
 
 // progress is the last catalog of which everything due was sent, and accepted.
@@ -129,8 +135,8 @@ func (r *report) accepted() (types int) {
 	return types
 }
 
-// report is the voice's, or that of the voices of one type each taken together,
-// or the last one's. It needs n.mu.
+// report is the voice's, or that of its siblings taken together, or the last
+// one's. It needs n.mu.
 func (n *node) report() *report {
 	voice := n.voice(allTypes)
 	if voice == nil {
@@ -141,29 +147,30 @@ func (n *node) report() *report {
 		return rep
 	}
 	sum := *rep
-	sum.rejected = nil
+	sum.rejected, sum.acked = nil, n.announced
 	var rejected [numTypes][]string
 	for t, all := range sum.want.types {
-		of := &report{phase: PhaseClusters} // nobody asks for this type
-		if st := n.voice(only(Type(t))); st != nil {
-			of = st.report.Load()
+		siblings := n.siblings(Type(t))
+		if len(siblings) == 0 && len(all.byName) > 0 {
+			sum.types[t], sum.phase = progress{}, PhaseClusters // nobody asks for this type
 		}
-		if len(all.byName) == 0 && of.want == nil {
-			continue
+		for i, st := range siblings {
+			of := st.report.Load()
+			if its := of.types[t]; i == 0 || its.acked != all {
+				sum.types[t] = its
+			}
+			if of.rejected != nil {
+				rejected[t] = append(rejected[t], of.rejected[t]...)
+				sum.rejected = &rejected
+			}
+			if slices.Index(phases, of.phase) < slices.Index(phases, sum.phase) {
+				sum.phase = of.phase
+			}
+			if of.lastNack != nil && (sum.lastNack == nil || of.lastNack.When.After(sum.lastNack.When)) {
+				sum.lastNack = of.lastNack
+			}
 		}
-		sum.types[t] = of.types[t]
-		if of.rejected != nil {
-			rejected[t], sum.rejected = of.rejected[t], &rejected
-		}
-		if slices.Index(phases, of.phase) < slices.Index(phases, sum.phase) {
-			sum.phase = of.phase
-		}
-		if of.acked != sum.acked {
-			sum.acked = ""
-		}
-		if of.lastNack != nil && (sum.lastNack == nil || of.lastNack.When.After(sum.lastNack.When)) {
-			sum.lastNack = of.lastNack
-		}
+		slices.Sort(rejected[t])
 	}
 	return &sum
 }

@@ -32,6 +32,8 @@ type stream struct {
 	subs       [numTypes]subscription
 	warming    map[string]struct{}  // endpoints whose cluster was sent since they were accepted
 	warmest    int                  // len(warming) at its largest
+	unsent     bool                 // gates.unsent as it was last
+	warmed     uint64               // of node.warming, looked at so far: see heat
 	retained   map[string]*resource // see retain
 	nonces     uint64
 	timer      *time.Timer
@@ -120,6 +122,7 @@ func (st *stream) run(ctx context.Context) error {
 				r = next
 			case <-st.wake:
 				st.sync()
+				st.heat()
 			case <-when(st.ticking, st.timer):
 				st.ticking = false
 				forced = true
@@ -135,6 +138,7 @@ func (st *stream) run(ctx context.Context) error {
 				st.record(Record{Request: r.message})
 			}
 			st.sync()
+			st.heat()
 			if err := st.handle(r); err != nil {
 				return err
 			}
@@ -306,13 +310,20 @@ func (st *stream) takeStock(g *gates) {
 	if news {
 		st.live = st.want.version
 	}
-	st.report.Store(&report{
+	last := st.report.Load()
+	now := &report{
 		want: st.want, since: st.since, acked: st.live, phase: phase, types: st.types, rejected: rejected, lastNack: st.lastNack,
-	})
+	}
+	if st.serves != allTypes {
+		st.confer(last, now, g)
+		news = phase == PhaseLive && st.node.announce(st.want)
+	} else {
+		st.report.Store(now)
+	}
 	st.complain()
-	if news && (st.serves == allTypes || st.node.live(st.want)) {
-		st.log.Debug("envoy runs the published set", "version", st.live)
-		st.emit(Event{Kind: Acked, Version: st.live})
+	if news {
+		st.log.Debug("envoy runs the published set", "version", st.want.version)
+		st.emit(Event{Kind: Acked, Version: st.want.version})
 	}
 }
 
@@ -327,7 +338,7 @@ func (st *stream) phase(g *gates) Phase {
 	}
 	b := g.backlogs
 	switch {
-	case !g.ready || b[Endpoints].upserts:
+	case b[Clusters].upserts || b[Endpoints].upserts || st.serves == allTypes && !g.ready:
 		return PhaseClusters
 	case b[Routes].upserts || b[Listeners].upserts:
 		return PhaseRoutes

@@ -18,6 +18,7 @@ type subscription struct {
 	named    bool // it has subscribed by name or "*": the legacy wildcard is over
 	wildcard bool
 	names    nameSet // explicit subscriptions
+	changed  bool    // names, since asked has looked
 
 	holding
 	// todo has an entry for each name that the client does not hold as the
@@ -275,6 +276,7 @@ func (st *stream) subscribe(t Type, names []string, first bool) {
 			name = wanted.name // the same string for all
 		}
 		sub.keep(name, func() { sub.names.add(name) })
+		sub.changed = true
 		_, warming := st.warming[name]
 		if !first || sub.held(name) == nil || t == Endpoints && warming {
 			sub.demand(name)
@@ -296,6 +298,7 @@ func (s *subscription) demand(name string) {
 // sent again, or as removed.
 func (st *stream) unsubscribe(t Type, names []string) {
 	sub := &st.subs[t]
+	sub.changed = sub.changed || len(names) > 0
 	for _, name := range names {
 		switch {
 		case name == "*" && sub.wildcard:

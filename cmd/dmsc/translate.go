@@ -125,6 +125,7 @@ func bootstrapCommand() *cobra.Command {
 				return exit(exitUsage, err)
 			}
 			translator.SetMaxHeap(boot, cfg.Envoy.MaxHeap)
+			translator.SetSource(boot, translator.Source(cfg.Envoy.XDS))
 			b, err := translator.YAML(boot)
 			if err != nil {
 				return fmt.Errorf("bootstrap of %s: %w", cfg.Node, err)

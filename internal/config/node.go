@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -57,6 +58,7 @@ type Envoy struct {
 	Strict bool
 	// OnDemand has Envoy fetch the cluster of a next-hop group at its first request.
 	OnDemand bool
+	XDS      XDS
 	// MaxHeap is what Envoy may use before it turns clients away, in bytes; it
 	// is part of the bootstrap.
 	MaxHeap   uint64
@@ -68,6 +70,14 @@ type Envoy struct {
 // translator.PodLimits; 0 = none.
 type PodLimits struct {
 	Connections, Pending, Requests uint32
+}
+
+// XDS says by which streams Envoy takes its configuration from the agent, see
+// translator.Source.
+type XDS struct {
+	PerType bool
+	SotW    bool
+	Cluster string
 }
 
 // AccessLog says which requests Envoy writes down, see translator.AccessLog.
@@ -132,6 +142,7 @@ type nodeKeys struct {
 		Strict     bool          `yaml:"strict"`
 		OnDemand   bool          `yaml:"clusters_on_demand"`
 		MaxHeapMiB uint64        `yaml:"max_heap_mib"`
+		XDS        xdsKeys       `yaml:"xds"`
 		AccessLog  accessLogKeys `yaml:"access_log"`
 		PodLimits  podLimitKeys  `yaml:"pod_limits"`
 	} `yaml:"envoy"`
@@ -150,6 +161,12 @@ type nodeKeys struct {
 	} `yaml:"outside"`
 
 	RecordXDS string `yaml:"record_xds"`
+}
+
+type xdsKeys struct {
+	Streams string `yaml:"streams"`
+	Dialect string `yaml:"dialect"`
+	Cluster string `yaml:"cluster"`
 }
 
 type accessLogKeys struct {
@@ -186,6 +203,7 @@ func LoadNode(path string, flags map[string]any) (*Node, error) {
 	k := nodeKeys{Domain: defaultDomain, Log: defaultLog, Lease: manifest.Duration(30 * time.Second)}
 	k.Listen.API, k.Listen.Peering, k.Listen.Health = "127.0.0.1:17800", "127.0.0.1:17802", "127.0.0.1:17805"
 	k.Envoy.Fabric = "127.0.0.1:15901"
+	k.Envoy.XDS = xdsKeys{Streams: "ads", Dialect: "delta", Cluster: "dmsc/xds"}
 	k.Envoy.MaxHeapMiB, k.Envoy.AccessLog = 1024, accessLogKeys{Sample: 100, SampleErrors: 100}
 	s, err := load(path, flags, &k)
 	if err != nil {
@@ -301,6 +319,7 @@ func (s *source) envoy(n *Node, k *nodeKeys) {
 	}
 	n.Envoy.PodLimits = PodLimits(k.Envoy.PodLimits)
 	n.Envoy.Strict, n.Envoy.OnDemand, n.Envoy.MaxHeap = k.Envoy.Strict, k.Envoy.OnDemand, k.Envoy.MaxHeapMiB<<20
+	n.Envoy.XDS = s.xds(k)
 	l := k.Envoy.AccessLog
 	switch {
 	case l.To != "" && l.To != "stdout" && !filepath.IsAbs(l.To):
@@ -312,6 +331,26 @@ func (s *source) envoy(n *Node, k *nodeKeys) {
 	}
 	ofMillion := func(p manifest.Percent) uint32 { return uint32(math.Round(1e6 * p.Fraction())) }
 	n.Envoy.AccessLog = AccessLog{To: l.To, Fabric: l.Fabric, Sample: ofMillion(l.Sample), SampleErrors: ofMillion(l.SampleErrors)}
+}
+
+func (s *source) xds(k *nodeKeys) XDS {
+	x := k.Envoy.XDS
+	if x.Streams != "ads" && x.Streams != "per_type" {
+		s.faultf("envoy.xds.streams", manifest.CodeValue, "%q is neither ads, one stream for all, nor per_type", x.Streams)
+	}
+	if x.Dialect != "delta" && x.Dialect != "sotw" {
+		s.faultf("envoy.xds.dialect", manifest.CodeValue, "%q is neither delta nor sotw, the state of the world", x.Dialect)
+	}
+	switch {
+	case x.Cluster == "":
+		s.faultf("envoy.xds.cluster", manifest.CodeMissing, "the name of the cluster is missing by which Envoy's bootstrap reaches the agent")
+	case x.Cluster != "dmsc/xds" && strings.HasPrefix(x.Cluster, "dmsc/"):
+		s.faultf("envoy.xds.cluster", manifest.CodeConflict, "%q: names that begin with dmsc/ are the agent's own; call the cluster of the bootstrap otherwise", x.Cluster)
+	}
+	if k.Envoy.OnDemand && (x.Streams != "ads" || x.Dialect != "delta") {
+		s.faultf("envoy.clusters_on_demand", manifest.CodeConflict, "clusters are fetched on demand by one delta ADS stream only; remove clusters_on_demand, or envoy.xds")
+	}
+	return XDS{PerType: x.Streams == "per_type", SotW: x.Dialect == "sotw", Cluster: x.Cluster}
 }
 
 func (s *source) links(n *Node, keys []linkKeys) []Link {

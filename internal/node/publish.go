@@ -67,6 +67,7 @@ func (n *Node) publish(changed bool, now time.Time) bool {
 		Aliases: pub.documents.Aliases, Externals: pub.documents.Externals,
 		Outside: pub.outside, Strict: n.cfg.Envoy.Strict, AccessLog: translator.AccessLog(n.cfg.Envoy.AccessLog),
 		Closed: pub.closed, OnDemand: n.cfg.Envoy.OnDemand, PodLimits: translator.PodLimits(n.cfg.Envoy.PodLimits),
+		Source: translator.Source(n.cfg.Envoy.XDS),
 	}
 	n.program(pub)
 	return true

@@ -40,6 +40,9 @@ func (n *Node) wire() {
 	if n.recording != nil {
 		ads.Record = xds.RecordTo(n.recording)
 	}
+	if cfg.Envoy.XDS.PerType {
+		ads.MaxStreamsPerNode = 10_000 // one for each cluster
+	}
 	n.envoy = xds.New(ads)
 	n.metrics.countXDS(func() xds.Status {
 		st, _ := n.envoy.Status(string(n.cfg.Node))
