@@ -68,11 +68,78 @@ static_resources:
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = lab.Until(ctx, "the existing Envoy is no gateway", func(ctx context.Context) error {
+	untilReady(ctx, t, f["health"])
+	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	if code, body := get(t, c, own, "a/1"); code != http.StatusOK || body != "own" {
+		t.Errorf("its own listener answers %d %q", code, body)
+	}
+	if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
+		t.Errorf("the ingress answers %d %q", code, body)
+	}
+}
+
+// A fleet whose bootstraps have streams of their own for each type, and no ADS,
+// is served by them: everything comes up, in both dialects.
+func TestAFleetWithoutADSIsServedByStreamsOfItsTypes(t *testing.T) {
+	for _, dialect := range []string{"delta", "sotw"} {
+		t.Run(dialect, func(t *testing.T) {
+			envoy := findEnvoy(t)
+			dir := shortTempDir(t)
+			ports, err := lab.HoldPorts(2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range ports {
+				t.Cleanup(func() { p.Close() })
+			}
+			ingress, fabric := ports[0].Addr(), ports[1].Addr()
+			config := dir + "/sg-1.yaml"
+			writeFile(t, config, fmt.Sprintf(`
+node: sg-1
+role: SG
+state_dir: %s
+log: {format: json}
+listen: {api: "127.0.0.1:0", peering: "127.0.0.1:0", health: "127.0.0.1:0"}
+envoy:
+  ingress: %q
+  fabric: %q
+  xds: {streams: per_type, dialect: %s, cluster: control_plane}
+`, dir, ingress, fabric, dialect), 0o644)
+			boot := string(output(t, "bootstrap", "--config", config))
+			if strings.Contains(boot, "ads") || !strings.Contains(boot, "control_plane") {
+				t.Errorf("the bootstrap has ADS, or not the cluster:\n%s", boot)
+			}
+			writeFile(t, dir+"/envoy.yaml", boot, 0o644)
+			f := start(t, "node", "--config", config).logged(t, "node is up")
+			g := lab.NewGroup()
+			t.Cleanup(func() {
+				if err := g.Stop(10 * time.Second); err != nil {
+					t.Error(err)
+				}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			if _, err := lab.StartEnvoy(ctx, g, lab.EnvoyConfig{
+				Name: "fleet", Binary: envoy, Bootstrap: dir + "/envoy.yaml", Admin: dir + "/admin.sock", Log: dir + "/envoy.log",
+			}); err != nil {
+				t.Fatal(err)
+			}
+			untilReady(ctx, t, f["health"])
+			c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+			if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
+				t.Errorf("the ingress answers %d %q", code, body)
+			}
+		})
+	}
+}
+
+func untilReady(ctx context.Context, t *testing.T, health string) {
+	t.Helper()
+	err := lab.Until(ctx, "the Envoy is no gateway", func(context.Context) error {
 		var status struct {
 			Ready bool `json:"ready"`
 		}
-		body := page(t, f["health"], "/api/v1/status")
+		body := page(t, health, "/api/v1/status")
 		if err := json.Unmarshal([]byte(body), &status); err != nil || !status.Ready {
 			return fmt.Errorf("%v %s", err, body)
 		}
@@ -80,12 +147,5 @@ static_resources:
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	if code, body := get(t, c, own, "a/1"); code != http.StatusOK || body != "own" {
-		t.Errorf("its own listener answers %d %q", code, body)
-	}
-	if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
-		t.Errorf("the ingress answers %d %q", code, body)
 	}
 }
