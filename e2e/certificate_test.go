@@ -12,12 +12,15 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,4 +245,87 @@ func TestABadCertificateIsToldAndTheLastGoodOneServed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The roots of a host outside are replaced in place: what they do not cover any
+// more is refused, what they cover now is believed, and half a file changes
+// nothing.
+func TestRotatedRootsOfAnExternalServiceReachEnvoy(t *testing.T) {
+	dir := t.TempDir()
+	documents, roots := filepath.Join(dir, "out.yaml"), filepath.Join(dir, "ca.pem")
+	write := func(file string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := newPair(t, "partner.example", time.Hour), newPair(t, "partner.example", time.Hour)
+	var shown atomic.Pointer[tls.Certificate]
+	show := func(p pair) {
+		t.Helper()
+		c, err := tls.X509KeyPair(p.chain, p.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown.Store(&c)
+	}
+	show(first)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close") // the next request shakes hands again
+	}))
+	server.TLS = &tls.Config{SessionTicketsDisabled: true, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(roots, first.chain)
+	write(documents, fmt.Appendf(nil, "apiVersion: dmsc.io/v1alpha1\nkind: ExternalService\nmetadata: {name: partner}\n"+
+		"spec: {hosts: [partner.example], port: %s, endpoints: [127.0.0.1], allowLocal: true, retries: 0, tls: {ca: %s}}\n", port, roots))
+	n := gateway(t, map[string]any{"documents": documents})
+	answers := func(status int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			r, err := http.NewRequestWithContext(ctx, "GET", "http://"+n.Node("sg-1").Ingress+"/", nil)
+			if err != nil {
+				return err
+			}
+			r.Host = "partner.example:" + port
+			a, err := h1.Do(r)
+			if err != nil {
+				return err
+			}
+			a.Body.Close()
+			return is(a.StatusCode == status, "it is %s", a.Status)
+		}
+	}
+	until(t, 10*time.Second, "the host is reached", answers(200))
+	show(second)
+	until(t, 10*time.Second, "a certificate of others is refused", answers(503))
+	write(roots, second.chain[:200])
+	until(t, 10*time.Second, "half a file is told", func(context.Context) error {
+		d := n.status(t, "sg-1").Documents
+		return is(strings.Contains(d.Refused, "the PEM block is damaged"), "refused is %q", d.Refused)
+	})
+	show(first)
+	if err := answers(200)(t.Context()); err != nil {
+		t.Errorf("half a file of roots has changed what runs: %v", err)
+	}
+	show(second)
+	write(roots, second.chain)
+	took := until(t, 10*time.Second, "the new roots are believed", answers(200))
+	t.Logf("measured: rotated roots count after %v", took)
+	show(first)
+	until(t, 10*time.Second, "the former ones are not", answers(503))
+	if s := n.status(t, "sg-1"); s.Documents.Refused != "" || len(s.Alarms) > 0 {
+		t.Errorf("refused is %q, the alarms are %+v", s.Documents.Refused, s.Alarms)
+	}
+}
+
+func is(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
 }

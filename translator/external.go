@@ -25,6 +25,7 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -40,6 +41,9 @@ type External struct {
 	// is no TLS. Not for TCP: there the pod brings its own.
 	ServerName string
 	CA         string // PEM file of the roots that ServerName is verified by
+	// CADigest stands for the content of CA, so that Envoy reads the file again
+	// when that is another; "" if it is not known.
+	CADigest string
 	// Endpoints are IP addresses or DNS names, of which one name makes all of
 	// them looked up; none is Host.
 	Endpoints []string
@@ -187,6 +191,11 @@ func (b *builder) externalCluster(e External) cluster {
 	}
 	if e.ServerName != "" {
 		c.TransportSocket = originateTLS(e)
+	}
+	if e.CADigest != "" {
+		c.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"dmsc": {Fields: map[string]*structpb.Value{"ca": structpb.NewStringValue(e.CADigest)}},
+		}}
 	}
 	names := e.Endpoints
 	if len(names) == 0 {

@@ -143,7 +143,7 @@ func checkPath(path string) (found, error) {
 	if slices.Contains(border.Kinds, docs[0].Kind) {
 		set, err := border.Load(path)
 		if err == nil {
-			err = set.CheckFiles(os.ReadFile)
+			_, err = set.CheckFiles(os.ReadFile)
 		}
 		return found{what: fmt.Sprintf("host aliases %d, external services %d", len(set.Aliases), len(set.Externals))}, err
 	}

@@ -2,6 +2,7 @@ package border
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -22,10 +23,12 @@ func (s Set) Files() (files []string) {
 
 // CheckFiles looks at the files that the documents name, because Envoy would
 // refuse a cluster over them: a file that is missing, has no certificate, or has
-// a block that is none. read is os.ReadFile. The error joins every fault.
-func (s Set) CheckFiles(read func(string) ([]byte, error)) error {
+// a block that is none. It returns the set with what they hold now. read is
+// os.ReadFile. The error joins every fault.
+func (s Set) CheckFiles(read func(string) ([]byte, error)) (Set, error) {
 	var faults []error
-	for _, e := range s.Externals {
+	s.Externals = slices.Clone(s.Externals)
+	for i, e := range s.Externals {
 		if e.ServerName == "" {
 			continue
 		}
@@ -36,8 +39,9 @@ func (s Set) CheckFiles(read func(string) ([]byte, error)) error {
 		if err != nil {
 			faults = append(faults, fmt.Errorf("external service %s: tls.ca: %w", e.Name, err))
 		}
+		s.Externals[i].CADigest = fmt.Sprintf("%x", sha256.Sum256(data))[:16]
 	}
-	return errors.Join(faults...)
+	return s, errors.Join(faults...)
 }
 
 // checkCertificates reads every block by itself: pem.Decode steps over those it

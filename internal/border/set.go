@@ -2,6 +2,7 @@ package border
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 
@@ -22,6 +23,18 @@ func (s *Set) sort() {
 	slices.SortFunc(s.Externals, func(x, y translator.External) int {
 		return cmp.Or(strings.Compare(x.Host, y.Host), strings.Compare(x.Name, y.Name))
 	})
+}
+
+// Validate reports whether Envoy can take all of it: what Load returns it can.
+func (s Set) Validate() error {
+	var faults []error
+	for _, a := range s.Aliases {
+		faults = append(faults, a.Validate())
+	}
+	for _, e := range s.Externals {
+		faults = append(faults, e.Validate())
+	}
+	return errors.Join(faults...)
 }
 
 // Ref names a document.

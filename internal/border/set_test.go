@@ -52,6 +52,7 @@ func TestAFileOfCertificatesIsGoodToItsLastBlock(t *testing.T) {
 	good := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	bundle := append([]byte("# a comment\n"), good...)
 	set := border.Set{Externals: []translator.External{{Name: "pay", ServerName: "pay.example", CA: "ca.pem"}, {Name: "plain", CA: "never"}}}
+	digests := map[string]bool{} // one for each content
 	for what, c := range map[string]struct{ text, fault string }{
 		"two good ones":  {string(bundle) + string(good), ""},
 		"no newline":     {strings.TrimSpace(string(good)), ""},
@@ -62,7 +63,7 @@ func TestAFileOfCertificatesIsGoodToItsLastBlock(t *testing.T) {
 		"something else": {"hello\n", "ca.pem holds no certificate"},
 		"a missing file": {"missing", "file does not exist"},
 	} {
-		err := set.CheckFiles(func(string) ([]byte, error) {
+		got, err := set.CheckFiles(func(string) ([]byte, error) {
 			if c.text == "missing" {
 				return nil, fs.ErrNotExist
 			}
@@ -70,6 +71,12 @@ func TestAFileOfCertificatesIsGoodToItsLastBlock(t *testing.T) {
 		})
 		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
 			t.Errorf("%s: %v", what, err)
+		}
+		if err == nil {
+			if d := got.Externals[0].CADigest; d == "" || digests[d] || got.Externals[1].CADigest != "" || set.Externals[0].CADigest != "" {
+				t.Errorf("%s: digests %+v", what, got)
+			}
+			digests[got.Externals[0].CADigest] = true
 		}
 		if err != nil && !strings.HasPrefix(err.Error(), "external service pay: tls.ca: ") {
 			t.Errorf("%s: %v", what, err)

@@ -20,11 +20,11 @@ func TestWhatEnvoyRefusesOfTheDocumentsIsLeftOut(t *testing.T) {
 		},
 		Externals: []translator.External{{Name: "pay", Host: "pay.example", Port: 80}, {Name: "mail", Host: "mail.example", Port: 25}},
 	}
-	d := documents{inForce: set}
+	d := documents{files: set, inForce: set}
 	state := translator.State{Node: "sg-1", Aliases: set.Aliases, Externals: set.Externals}
 	for _, words := range []string{"virtual host dmsc/alias/shop!example: no good", "cluster dmsc/external/pay/pay!example: no good", "no word of ours"} {
 		origins, _ := state.Origins("routes", "dmsc/ingress", words)
-		d.refuse(origins, set, &border.Set{}, words)
+		d.refuse(origins, set, words)
 	}
 	if !slices.Equal(d.inForce.Aliases, set.Aliases[1:]) || len(d.inForce.Externals) != 1 || d.inForce.Externals[0].Name != "mail" {
 		t.Errorf("in force are %+v", d.inForce)
@@ -43,18 +43,35 @@ func TestARefusedEditOfADocumentKeepsItsLastGoodVersion(t *testing.T) {
 	sent := &border.Set{Externals: []translator.External{mail, edited}}
 	blamed := []translator.Origin{{Kind: translator.OriginExternal, Name: "pay"}, {Kind: translator.OriginExternal, Name: "mail"}}
 
-	d := documents{inForce: sent}
-	d.refuse(blamed, sent, good, "no")
-	if !reflect.DeepEqual(d.inForce, good) || d.refused.Error() != "external_service pay: refused by Envoy, and kept at its last good version: no" {
-		t.Errorf("in force are %+v, refused %v", d.inForce, d.refused)
+	d := documents{files: sent, inForce: sent, good: good}
+	d.refuse(blamed, sent, "no")
+	const kept = "external_service pay: refused by Envoy, and kept at its last good version: no"
+	if !reflect.DeepEqual(d.inForce, good) || d.suspended() != kept {
+		t.Errorf("in force are %+v, refused %q", d.inForce, d.suspended())
 	}
 	// More words about what was sent before say nothing of what is sent now.
-	if fates := d.refuse(blamed[:1], sent, good, "no"); len(fates) > 0 || !reflect.DeepEqual(d.inForce, good) {
+	if fates := d.refuse(blamed[:1], sent, "no"); len(fates) > 0 || !reflect.DeepEqual(d.inForce, good) {
 		t.Errorf("%q, in force are %+v", fates, d.inForce)
 	}
+	// An edit of something else does not have it tried again, nor do two forget it.
+	other := &border.Set{Externals: []translator.External{{Name: "mail", Host: "mail.example", Port: 26}, edited}}
+	d.files = other
+	d.settle()
+	if want := []translator.External{other.Externals[0], pay}; !reflect.DeepEqual(d.inForce.Externals, want) || d.suspended() != kept {
+		t.Errorf("in force are %+v, refused %q", d.inForce, d.suspended())
+	}
+	d.files = sent
+	d.settle()
 	// Another Envoy does not take the version of before either.
-	d.refuse(blamed[:1], good, good, "no")
-	if !reflect.DeepEqual(d.inForce.Externals, []translator.External{mail}) || !strings.Contains(d.refused.Error(), "left out") {
-		t.Errorf("in force are %+v, refused %v", d.inForce, d.refused)
+	d.refuse(blamed[:1], good, "no")
+	if !reflect.DeepEqual(d.inForce.Externals, []translator.External{mail}) || !strings.Contains(d.suspended(), "left out") {
+		t.Errorf("in force are %+v, refused %q", d.inForce, d.suspended())
+	}
+	// What it says now is new, and nothing is wrong with it that is known.
+	edited.Port = 82
+	d.files = &border.Set{Externals: []translator.External{mail, edited}}
+	d.settle()
+	if !reflect.DeepEqual(d.inForce, d.files) || d.suspended() != "" {
+		t.Errorf("in force are %+v, refused %q", d.inForce, d.suspended())
 	}
 }

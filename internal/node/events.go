@@ -240,6 +240,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 		n.log.Warn("envoy disconnected")
 		if e.Streams == 0 {
 			n.loop.refusals = nil
+			n.retryDocuments()
 			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again
 			n.loop.owes(false, now)
 		}
@@ -247,7 +248,7 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	case xds.Acked:
 		n.loop.acked, n.loop.refusals = e.Version, nil
 		if p := n.loop.publication; p != nil && p.version == e.Version {
-			n.loop.running = p
+			n.ran(p)
 		}
 		n.loop.owes(n.loop.publication != nil && n.loop.publication.version != e.Version, now)
 		n.timeline.note(now, Moment{Step: StepAcked, Version: e.Version})

@@ -103,9 +103,6 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	if err := check(cfg); err != nil {
 		return nil, err
 	}
-	if err := n.loadDocuments(); err != nil {
-		return nil, fmt.Errorf("documents: %w", err)
-	}
 	for _, l := range []struct {
 		what, addr string
 		at         *net.Listener
@@ -124,6 +121,9 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 	var s saved
 	if n.state, s, err = openState(cfg.StateDir, now, log); err != nil {
 		return nil, err
+	}
+	if err = n.loadDocuments(s.Documents); err != nil {
+		return nil, fmt.Errorf("documents: %w", err)
 	}
 	if err = n.openOutside(now); err != nil {
 		return nil, err

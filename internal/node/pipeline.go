@@ -376,7 +376,7 @@ func (n *Node) answer(now time.Time) {
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
 		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Until(), n.loop.drain
-		s.Neighbors, s.Pin = n.loop.neighbors, n.pinnedFor.Load()
+		s.Neighbors, s.Pin, s.Documents = n.loop.neighbors, n.pinnedFor.Load(), n.loop.documents.good
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}
@@ -440,6 +440,7 @@ func (n *Node) begin(now time.Time) {
 		n.log.Warn("alarm", "code", "pin_lost", "err", text)
 		n.loop.dirty = true
 	}
+	n.judgeDocuments()
 	n.judgeOutside(now)
 	n.instance.Step(now, linkstate.SetLinks{Links: n.links()})
 	for _, pod := range slices.Sorted(maps.Keys(n.loop.restored)) {

@@ -172,7 +172,7 @@ func (n *Node) program(pub *publication) {
 	}
 	if err != nil {
 		n.noteAlarm("not_published", err.Error())
-		n.log.Error("configuration is not published; envoy keeps the last good one", "err", err)
+		n.log.Error("configuration is not published; envoy keeps what it has", "err", err)
 		n.loop.unpublished = true
 		return
 	}
@@ -182,13 +182,21 @@ func (n *Node) program(pub *publication) {
 	n.loop.publication, n.loop.unpublished = pub, false
 	n.remember(pub.rib)
 	if pub.version == n.loop.acked {
-		n.loop.running = pub
+		n.ran(pub)
 		n.loop.owes(false, begun)
 	} else if n.loop.unackedFrom.IsZero() {
 		n.loop.owes(true, begun)
 	}
 	n.timeline.note(time.Now(), Moment{Step: StepPublished, Version: pub.version})
 	newest(n.published, pub.rib.Len())
+}
+
+// ran notes that Envoy runs a publication as a whole.
+func (n *Node) ran(pub *publication) {
+	n.loop.running = pub
+	if n.documents != nil && n.loop.documents.ran(pub.documents) {
+		n.loop.dirty = true
+	}
 }
 
 // addressed reports whether the data address of every advertised link is known.

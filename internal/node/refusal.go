@@ -95,8 +95,8 @@ func (n *Node) noteRefusals(refusals []traced) {
 			all = slices.Delete(all, i, i+1)
 		}
 		all = append(all, r.RefusalStatus)
-		n.log.Error("envoy refused a resource and keeps the last good one; see dmsc status", "type_url", r.Type, "resource", r.Resource,
-			"version", r.Version, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
+		n.log.Error("envoy refused a resource; see dmsc status", "type_url", r.Type, "resource", r.Resource,
+			"version", r.Version, "keeps_older", r.Running, "times", r.Times, "origins", texts(r.Origins), "other_origins", r.Others, "err", r.Message)
 		n.suspend(r)
 	}
 	n.loop.refusals = all[max(0, len(all)-maxRefusals):]
@@ -186,14 +186,10 @@ func announces(l *linkstate.LSA, name dmsc.ServicePrefix) bool {
 // others, and the documents back until they are changed: the names of a policy go
 // by plain SPF, and the rest is published.
 func (n *Node) suspend(r traced) {
-	good := &border.Set{}
-	if p := n.loop.running; p != nil {
-		good = p.documents
-	}
-	for _, fate := range n.loop.documents.refuse(r.origins, r.documents, good, r.Message) {
-		n.noteAlarm("document_suspended", fate)
+	for _, fate := range n.loop.documents.refuse(r.origins, r.documents, r.Message) {
 		n.log.Error("document is suspended until it is changed: envoy refused it", "err", fate)
 	}
+	n.judgeDocuments()
 	for _, o := range r.origins {
 		if o.Kind != translator.OriginPolicy {
 			continue

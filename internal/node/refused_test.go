@@ -58,8 +58,8 @@ func TestWordsOfOthersCannotSteerATerminal(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	set := &border.Set{Aliases: []translator.Alias{{Name: "a", Host: "a.example"}}}
-	d := documents{inForce: set}
-	if d.refuse([]translator.Origin{{Kind: translator.OriginAlias, Name: "a.example"}}, set, &border.Set{}, "no\nway\n"); !strings.HasSuffix(d.refused.Error(), "left out: no way") {
-		t.Errorf("%q", d.refused)
+	d := documents{files: set, inForce: set}
+	if d.refuse([]translator.Origin{{Kind: translator.OriginAlias, Name: "a.example"}}, set, "no\nway\n"); !strings.HasSuffix(d.suspended(), "left out: no way") {
+		t.Errorf("%q", d.suspended())
 	}
 }

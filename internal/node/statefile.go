@@ -14,6 +14,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/scsc"
 )
@@ -42,6 +43,8 @@ type saved struct {
 	// Pin is the configuration that Envoy is pinned to. It ends with the agent,
 	// and the next one says so.
 	Pin *savedPin `json:"pin,omitempty"`
+	// Documents are the newest that Envoy has accepted, nil for none.
+	Documents *border.Set `json:"documents,omitempty"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
 }

@@ -93,9 +93,36 @@ func TestDocumentsComeIntoForceWhenTheyChangeAndABadOneChangesNothing(t *testing
 	if has("dmsc/external/pay!example/80")() != nil || has("dmsc/external/odd!example/80")() == nil || len(sg1.Status().Refusals) > 0 {
 		t.Errorf("the ingress has %v", sg1.envoy.hosts("dmsc/ingress"))
 	}
+	// It is not tried again because of another one.
+	nacks := func() (out string) {
+		for line := range strings.Lines(sg1.metrics()) {
+			if strings.HasPrefix(line, "dmsc_xds_nacks_total") {
+				out += line
+			}
+		}
+		return out
+	}
+	before := nacks()
+	write("more.yaml", "kind: HostAlias\nmetadata: {name: more}\nspec: {hosts: [even.more.example], prefix: a/1}\n")
+	n.until("an edit of another one is at Envoy", has("dmsc/alias/even!more!example"))
+	n.settled("sg-1")
+	if after := nacks(); before == "" || after != before {
+		t.Errorf("the refusals were\n%sand are\n%s", before, after)
+	}
+	alarms := func(codes ...string) func() error {
+		return func() error {
+			got := []string{}
+			for _, a := range sg1.Status().Alarms {
+				got = append(got, a.Code)
+			}
+			return when(slices.Equal(got, codes), "the alarms are %v", got)
+		}
+	}
+	n.until("what is mended is no alarm, and what is not is", alarms("document_suspended"))
 	sg1.envoy.set(func() { sg1.envoy.refuse = "" })
-	write("odd.yaml", "kind: ExternalService\nmetadata: {name: odd}\nspec: {hosts: [odd.example], port: 80}\n# mended\n")
+	write("odd.yaml", "kind: ExternalService\nmetadata: {name: odd}\nspec: {hosts: [odd.example], port: 80, retries: 1}\n")
 	n.until("the mended one is at Envoy", has("dmsc/external/odd!example/80"))
+	n.until("no alarm is left", alarms())
 }
 
 // An edit that only Envoy finds wrong does not take the way out from those who
@@ -144,6 +171,34 @@ func TestARefusedEditOfADocumentChangesNothingAndMendingItsFileHeals(t *testing.
 		t.Error("no alarm is counted")
 	}
 
+	// Nor does a restart of the agent take it from them.
+	sg1.stop()
+	sg1.start()
+	n.until("the refusal is told again", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "refused by Envoy, and kept at its last good version: ") && s.ExternalServices == 1, "the status is %+v", s)
+	})
+	n.settled("sg-1")
+	if err := host(443)(); err != nil || host(8443)() == nil {
+		t.Errorf("the last good way out is not kept: %v", err)
+	}
+	// What is no document at all does not keep a gateway from starting that has served.
+	sg1.stop()
+	write("partner.yaml", "kind: Nonsense\n")
+	sg1.start()
+	n.settled("sg-1")
+	if s := sg1.Status().Documents; !strings.Contains(s.Refused, "partner.yaml:1") || s.ExternalServices != 1 {
+		t.Errorf("the status is %+v", s)
+	}
+	if err := host(443)(); err != nil {
+		t.Error(err)
+	}
+	write("partner.yaml", document(8443, edited))
+	n.until("the refusal is told again", func() error {
+		s := sg1.Status().Documents
+		return when(strings.Contains(s.Refused, "refused by Envoy, and kept at its last good version: "), "the status is %+v", s)
+	})
+
 	// A file with a bad block does not get as far as Envoy.
 	write("new.pem", certificate+"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
 	n.until("the bad block is told", func() error {
@@ -154,7 +209,7 @@ func TestARefusedEditOfADocumentChangesNothingAndMendingItsFileHeals(t *testing.
 		t.Error(err)
 	}
 	sg1.envoy.set(func() { sg1.envoy.refuse = "" })
-	write("new.pem", certificate)
+	write("new.pem", "# renewed\n"+certificate)
 	n.until("the edit is at Envoy", host(8443))
 	n.settled("sg-1")
 	if s := sg1.Status().Documents; s.Refused != "" {
