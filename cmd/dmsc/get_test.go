@@ -110,7 +110,7 @@ func about(name string) node.Summary {
 		FIBStatus:  node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
 		Envoy:      node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true, Phase: "live", Converged: true, SinceSec: 93784}},
 		LinkCounts: node.LinkCounts{Full: 2, Configured: 3}, PrefixCounts: node.PrefixCounts{Announced: 2, Denied: 1}, PolicyCounts: node.PolicyCounts{Live: 1, Accepted: 1},
-		LinksDown: []node.LinkDown{}, PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
+		LinkFaults: []node.LinkFault{}, PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
 		Drain: node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
 	}
 }
@@ -188,11 +188,11 @@ func fleet(t *testing.T) *strings.Replacer {
 	}}
 	misled := &fakeNode{about: about("sg-3"), records: always()}
 	misled.about.LinkCounts, misled.about.FIBStatus.Names = node.LinkCounts{Configured: 1}, 0
-	misled.about.LinksDown = []node.LinkDown{{Neighbor: "sr-1", Link: "0", State: "synced", SinceSec: 120, Why: "our own Envoy answers at 127.0.0.1:15901"}}
+	misled.about.LinkFaults = []node.LinkFault{{Neighbor: "sr-1", Link: "0", State: "synced", SinceSec: 120, Why: "our own Envoy answers at 127.0.0.1:15901"}}
 	misled.about.Alarms = []node.AlarmStatus{{AgeSec: 119, Times: 3, Code: "unexpected_probe", Text: "the probe of sr-1 is answered by this node itself"}}
 	left := &fakeNode{about: about("sg-4"), records: always()}
 	left.about.LinkCounts = node.LinkCounts{Full: 1, Configured: 20}
-	left.about.LinksDown = []node.LinkDown{{Neighbor: "sr-1", Link: "1", State: "down", SinceSec: 3, Why: "neither answers"}, {Neighbor: "sr-2", Link: "0", State: "init", SinceSec: 1, Why: "is it configured?"}}
+	left.about.LinkFaults = []node.LinkFault{{Neighbor: "sr-1", Link: "1", State: "down", SinceSec: 3, Why: "neither answers"}, {Neighbor: "sr-2", Link: "0", State: "init", SinceSec: 1, Why: "is it configured?"}}
 	left.about.SPAAway, left.about.SPAAwaySec, left.about.PrefixCounts = true, 90, node.PrefixCounts{Announced: 2, Pending: 1}
 	left.about.SCSCAway, left.about.SCSCAwaySec, left.about.PoliciesEndSec = true, 30, 570
 	stalled := &fakeNode{about: about("sr-4"), records: always()}

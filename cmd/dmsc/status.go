@@ -69,6 +69,9 @@ func statusCommand() *cobra.Command {
 				if nodes = append(nodes, st); len(st.Reasons) > 0 {
 					out++
 				}
+				if st.State == stateUnreachable { // which another node may have answered for
+					a.code = exitUnreachable
+				}
 				code = cmp.Or(code, a.code)
 			}
 			if err := write(cmd.OutOrStdout(), f.output, nodes, printStatus); err != nil {
@@ -87,7 +90,7 @@ func statusCommand() *cobra.Command {
 func stateOf(a answer[node.Summary]) nodeState {
 	out := nodeState{Node: a.name, Address: a.address, State: stateInSync, Reasons: []string{}, Notices: []string{}}
 	if a.err != nil {
-		out.State, out.Reasons = stateUnreachable, []string{strings.TrimPrefix(a.err.Error(), a.name+": ")}
+		out.State, out.Reasons = stateUnreachable, []string{strings.TrimPrefix(a.err.Error(), cmp.Or(a.name, a.address)+": ")}
 		if a.code == exitTimeout {
 			out.State = stateNoAnswer
 		}
@@ -104,6 +107,7 @@ func stateOf(a answer[node.Summary]) nodeState {
 	}
 	if s.Drain.Level != "" && s.Drain.Level != linkstate.DrainNone.String() {
 		out.State = stateDrained // on purpose
+		out.Notices = append(out.Notices, fmt.Sprintf("out of service (%s) until dmsc undrain", s.Drain.Level))
 	}
 	x := s.Envoy.XDS
 	if !s.LSDB.Synced {
@@ -112,6 +116,8 @@ func stateOf(a answer[node.Summary]) nodeState {
 	switch {
 	case x == nil || x.Phase == "unpublished":
 		because(stateStarting, "nothing has been published to its Envoy yet")
+	case !x.Connected && x.SinceSec == 0:
+		because(stateNotInSync, "no Envoy has connected yet; start it, with what dmsc bootstrap prints")
 	case !x.Connected:
 		because(stateNotInSync, "no Envoy is connected, for %s; start it, with what dmsc bootstrap prints", age(x.SinceSec))
 	case !x.Converged && len(s.Refusals) == 0:
@@ -149,24 +155,32 @@ func stateOf(a answer[node.Summary]) nodeState {
 	return out
 }
 
-// links says which are down. Without any, what is in sync is the way to nobody.
+// links says which are down. Without any, what is in sync is the way to nobody. If
+// its own Envoy does not forward, that has been said, and is why.
 func (n *nodeState) links(s node.Summary) {
-	var down []string
-	for _, l := range s.LinksDown {
-		down = append(down, fmt.Sprintf("link %s is %s, for %s: %s", linkstate.LinkKey{Remote: l.Neighbor, ID: l.Link}, l.State, age(l.SinceSec), l.Why))
+	if !s.Envoy.DataPlane && s.LSDB.Synced {
+		return
 	}
-	if more := s.LinkCounts.Configured - s.LinkCounts.Full - len(down); more > 0 && len(down) > 0 {
-		down = append(down, fmt.Sprintf("and %d links more", more))
+	var faults []string
+	more := s.LinkCounts.Configured - s.LinkCounts.Full
+	for _, l := range s.LinkFaults {
+		faults = append(faults, fmt.Sprintf("link %s is %s, for %s: %s", linkstate.LinkKey{Remote: l.Neighbor, ID: l.Link}, l.State, age(l.SinceSec), l.Why))
+		if l.State != linkstate.StateHeld.String() { // that one counts as full
+			more--
+		}
+	}
+	if more > 0 && len(faults) > 0 {
+		faults = append(faults, fmt.Sprintf("and %d links more", more))
 	}
 	if s.LinkCounts.Full == 0 && s.LinkCounts.Configured > 0 && s.Drain.Level != linkstate.DrainRemoved.String() {
 		if n.State != stateStarting {
 			n.State = stateIsolated
 		}
 		n.Reasons = append(n.Reasons, fmt.Sprintf("none of its %d links is up", s.LinkCounts.Configured))
-		n.Reasons = append(n.Reasons, down...)
+		n.Reasons = append(n.Reasons, faults...)
 		return
 	}
-	n.Notices = append(n.Notices, down...)
+	n.Notices = append(n.Notices, faults...)
 }
 
 // centres says which are away, and what ends when they stay so.

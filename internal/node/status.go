@@ -62,8 +62,8 @@ type Summary struct {
 	Outside *OutsideStatus `json:"outside,omitempty"`
 	// LinkCounts are of those to SGs and SRs that are configured.
 	LinkCounts LinkCounts `json:"link_counts"`
-	// LinksDown are the first of those that are not advertised.
-	LinksDown    []LinkDown   `json:"links_down"`
+	// LinkFaults are the first of those that are not full.
+	LinkFaults   []LinkFault  `json:"link_faults"`
 	PrefixCounts PrefixCounts `json:"prefix_counts"`
 	PolicyCounts PolicyCounts `json:"policy_counts"`
 	// PoliciesRefused are the first of those that this node or its Envoy refuses.
@@ -306,7 +306,7 @@ func (n *Node) Summary() Summary {
 		}
 	}
 	s.LinkCounts, s.PrefixCounts, s.PolicyCounts = p.count()
-	s.LinksDown = linksDown(p.view, now)
+	s.LinkFaults = linkFaults(p.view, p.dataPlane, now)
 	return s
 }
 

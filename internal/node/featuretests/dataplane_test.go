@@ -15,7 +15,7 @@ import (
 
 // design §4: "Down on any of: own Envoy's xDS stream or process ends
 // (neighbours are told at once)". sr-1 dies of three; the others go around.
-func TestTheEndOfAnEnvoyTakesItsLinksDownAndItsReturnBringsThemBack(t *testing.T) {
+func TestTheEndOfAnEnvoyTakesItsLinkFaultsAndItsReturnBringsThemBack(t *testing.T) {
 	n := prepare(t, line1, line2, "sg-1 sr-2", "sg-2 sr-2")
 	for _, a := range n.nodes {
 		for i := range a.cfg.Links {
@@ -49,7 +49,7 @@ func TestTheEndOfAnEnvoyTakesItsLinksDownAndItsReturnBringsThemBack(t *testing.T
 
 // A link is alive when its data path is: what hangs up here is only the way to
 // the far Envoy, agents and streams are well.
-func TestAnUnansweredProbeTakesALinkDown(t *testing.T) {
+func TestAnUnansweredProbeTakesALinkFault(t *testing.T) {
 	n := newNetwork(t, line1, line2, "sg-1 sr-2", "sg-2 sr-2")
 	n.pod("pod-1", "sg-1", service("a/1"))
 	n.routed("sg-2", "a/1", "sr-1 sr-2")

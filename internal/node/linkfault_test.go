@@ -17,6 +17,7 @@ func TestALinkThatIsDownSaysWhoseSettingsOrProcessIsToBlame(t *testing.T) {
 		"our own Envoy answers at 127.0.0.1:15901, which sr-1 gives for its own; correct fabric of the link to sg-1, or envoy.fabric, in the settings of sr-1": {State: linkstate.StateSynced, AnsweredBy: "sg-1", Data: "127.0.0.1:15901"},
 		"the Envoy of sr-2 answers at 127.0.0.1:15901, which sr-1 gives":                                                                                       {State: linkstate.StateSynced, AnsweredBy: "sr-2", Data: "127.0.0.1:15901"},
 		"held back for another 2.0s":              {State: linkstate.StateSynced, Alive: true, DampedUntil: t0.Add(2 * time.Second)},
+		"start the agent within a minute":         {State: linkstate.StateHeld, Alive: true},
 		"start the agent of sr-1":                 {State: linkstate.StateDown, Alive: true},
 		"neither the agent nor the Envoy of sr-1": {State: linkstate.StateDown},
 		"is the link configured at sr-1?":         {State: linkstate.StateInit},
@@ -27,20 +28,32 @@ func TestALinkThatIsDownSaysWhoseSettingsOrProcessIsToBlame(t *testing.T) {
 	} {
 		a.LinkKey, a.Since = linkstate.LinkKey{Remote: "sr-1", ID: "0"}, t0.Add(-time.Minute)
 		view := &linkstate.View{Node: "sg-1", Adjacencies: []linkstate.Adjacency{a}}
-		got := linksDown(view, t0)
+		got := linkFaults(view, true, t0)
 		if len(got) != 1 || !strings.Contains(got[0].Why, want) || got[0].SinceSec != 60 {
 			t.Errorf("%+v, want %q", got, want)
 		}
+		if got := linkFaults(view, false, t0)[0].Why; got != "our own Envoy does not forward" && a.State == linkstate.StateSynced && a.AnsweredBy == "" && a.DampedUntil.IsZero() {
+			t.Errorf("our Envoy is stopped: %s", got)
+		}
 		view.Drain = linkstate.DrainRemoved
-		if got := linksDown(view, t0)[0].Why; got != "this node is out of service" {
+		if got := linkFaults(view, true, t0)[0].Why; got != "this node is out of service" {
 			t.Errorf("drained: %s", got)
 		}
 	}
-	view := &linkstate.View{Adjacencies: []linkstate.Adjacency{{Observer: true}, {State: linkstate.StateFull}, {State: linkstate.StateHeld}}}
+	for node, want := range map[dmsc.NodeID]string{
+		"sg-1": "the agent of sr-1 does not answer; start it, or correct dial",
+		"sr-2": "the agent of sr-1 does not answer; start it, or correct dial in its settings",
+	} {
+		a := linkstate.Adjacency{LinkConfig: linkstate.LinkConfig{LinkKey: linkstate.LinkKey{Remote: "sr-1", ID: "0"}}}
+		if got := linkFaults(&linkstate.View{Node: node, Adjacencies: []linkstate.Adjacency{a}}, false, t0)[0].Why; got != want {
+			t.Errorf("at %s, which has no Envoy yet: %s", node, got)
+		}
+	}
+	view := &linkstate.View{Adjacencies: []linkstate.Adjacency{{Observer: true}, {State: linkstate.StateFull}}}
 	for range 2 * maxNames {
 		view.Adjacencies = append(view.Adjacencies, linkstate.Adjacency{LinkConfig: linkstate.LinkConfig{LinkKey: linkstate.LinkKey{Remote: dmsc.NodeID("sr-1")}}})
 	}
-	if got := linksDown(view, t0); len(got) != maxNames {
+	if got := linkFaults(view, true, t0); len(got) != maxNames {
 		t.Errorf("%d links are listed, at most %d are", len(got), maxNames)
 	}
 }
@@ -67,7 +80,7 @@ func TestAProbeThatOurselvesAnswerIsToldFromOneThatNobodyDoes(t *testing.T) {
 		if alarms := instance.Ready().Alarms; (len(alarms) == 1 && alarms[0].Code == linkstate.AlarmUnexpectedProbe) != c.alarm {
 			t.Errorf("answered by %q: alarms %v", c.peer, alarms)
 		}
-		if got := linksDown(instance.View(), t0)[0].Why; !strings.HasPrefix(got, c.why) {
+		if got := linkFaults(instance.View(), true, t0)[0].Why; !strings.HasPrefix(got, c.why) {
 			t.Errorf("answered by %q: %s", c.peer, got)
 		}
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/dmsc-mesh/dmsc/linkstate"
 )
 
-// LinkDown is a configured link that is not advertised, so that no request takes
-// it.
-type LinkDown struct {
+// LinkFault is a configured link that is not full: no request takes it, or its
+// agent is away.
+type LinkFault struct {
 	Neighbor dmsc.NodeID `json:"neighbor"`
 	Link     dmsc.LinkID `json:"link"`
 	State    string      `json:"state"`
@@ -18,25 +18,31 @@ type LinkDown struct {
 	Why      string      `json:"why"`           // and what to do
 }
 
-// linksDown are the first of them, in the order of their names.
-func linksDown(view *linkstate.View, now time.Time) []LinkDown {
-	out := []LinkDown{}
+// linkFaults are the first of them, in the order of their names.
+func linkFaults(view *linkstate.View, dataPlane bool, now time.Time) []LinkFault {
+	out := []LinkFault{}
 	for _, a := range view.Adjacencies {
-		if a.Observer || a.Advertised() || len(out) == maxNames {
+		if a.Observer || a.State == linkstate.StateFull || len(out) == maxNames {
 			continue
 		}
-		out = append(out, LinkDown{
-			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), SinceSec: now.Sub(a.Since).Seconds(), Why: whyDown(view, a, now),
+		out = append(out, LinkFault{
+			Neighbor: a.Remote, Link: a.ID, State: a.State.String(), SinceSec: now.Sub(a.Since).Seconds(), Why: whyNotFull(view, a, dataPlane, now),
 		})
 	}
 	return out
 }
 
-// whyDown is what is known of a link that is not advertised, in words.
-func whyDown(view *linkstate.View, a linkstate.Adjacency, now time.Time) string {
+// whyNotFull is what is known of a link that is not full, in words.
+func whyNotFull(view *linkstate.View, a linkstate.Adjacency, dataPlane bool, now time.Time) string {
+	dial := "dial" // which is at the lower name
+	if a.Remote < view.Node {
+		dial = "dial in its settings"
+	}
 	switch {
 	case view.Drain == linkstate.DrainRemoved:
 		return "this node is out of service"
+	case a.State == linkstate.StateHeld:
+		return fmt.Sprintf("the agent of %s is away, and its Envoy goes on; start the agent within a minute of its end, or the link goes down", a.Remote)
 	case a.AnsweredBy == view.Node:
 		return fmt.Sprintf("our own Envoy answers at %s, which %s gives for its own; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
 			a.Data, a.Remote, view.Node, a.Remote)
@@ -46,9 +52,13 @@ func whyDown(view *linkstate.View, a linkstate.Adjacency, now time.Time) string 
 	case a.DampedUntil.After(now):
 		return fmt.Sprintf("it has failed too often, and is held back for another %.1fs", a.DampedUntil.Sub(now).Seconds())
 	case a.State == linkstate.StateDown && a.Alive:
-		return fmt.Sprintf("its Envoy answers, its agent does not; start the agent of %s, or correct dial", a.Remote)
+		return fmt.Sprintf("its Envoy answers, its agent does not; start the agent of %s, or correct %s", a.Remote, dial)
+	case a.State == linkstate.StateDown && !dataPlane: // who knows whether its Envoy would
+		return fmt.Sprintf("the agent of %s does not answer; start it, or correct %s", a.Remote, dial)
 	case a.State == linkstate.StateDown:
-		return fmt.Sprintf("neither the agent nor the Envoy of %s answers; start them, or correct dial", a.Remote)
+		return fmt.Sprintf("neither the agent nor the Envoy of %s answers; start them, or correct %s", a.Remote, dial)
+	case !dataPlane:
+		return "our own Envoy does not forward"
 	case a.State == linkstate.StateInit:
 		return fmt.Sprintf("its agent is connected and has not answered our hello; is the link configured at %s?", a.Remote)
 	case a.State == linkstate.StateExchange:
