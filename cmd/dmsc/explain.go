@@ -14,6 +14,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/translator/envoysim"
@@ -21,10 +22,10 @@ import (
 
 // explainFlags are the request to explain and where the network comes from.
 type explainFlags struct {
-	topology, node, listener        string
-	method, authority, path, output string
-	headers, dead, dumps            []string
-	live                            nodeFlags
+	networkFlags
+	at, listener            string
+	method, authority, path string
+	headers, dead, dumps    []string
 }
 
 func explainCommand() *cobra.Command {
@@ -59,8 +60,8 @@ func explainCommand() *cobra.Command {
 			switch {
 			case len(f.dumps) > 0:
 				o, err = dumpedNetwork(f.dumps)
-			case f.live.wanted(f.topology != ""):
-				o, err = liveNetwork(cmd, &f.live)
+			case f.live():
+				o, err = liveNetwork(cmd, &f.nodeFlags)
 			default:
 				o, err = offlineNetwork(cmd, f.topology)
 			}
@@ -86,24 +87,22 @@ func explainCommand() *cobra.Command {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", o.absent)
 			}
 			if report.Answer.Status >= 400 {
-				return exit(exitNo, report.refusal(o, f.node, name))
+				return exit(exitNo, report.refusal(o, f.at, name))
 			}
 			return nil
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&f.topology, "topology", "f", "", "topology file, - for stdin (default: Figure 2)")
 	fl.StringArrayVar(&f.dumps, "config-dump", nil, "what an Envoy's admin listener says to /config_dump?include_eds (repeatable)")
-	fl.StringVar(&f.node, "node", "", "node whose Envoy gets the request")
+	fl.StringVar(&f.at, "node", "", "node whose Envoy gets the request")
 	fl.StringVar(&f.listener, "listener", "", "listener it comes to (default: dmsc/ingress, of an SR dmsc/fabric)")
 	fl.StringArrayVar(&f.headers, "header", nil, "header of the request, NAME=VALUE (repeatable)")
 	fl.StringVar(&f.method, "method", "GET", "method")
 	fl.StringVar(&f.authority, "authority", "", "host the request is for (default: the name of the node)")
 	fl.StringVar(&f.path, "path", "/", "path")
 	fl.StringSliceVar(&f.dead, "dead", nil, "nodes that take no connections, unnoticed (repeatable)")
-	fl.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 	_ = cmd.MarkFlagRequired("node")
-	f.live.addServers(cmd)
+	f.networkFlags.add(cmd)
 	cmd.MarkFlagsMutuallyExclusive("topology", "config-dump", "server")
 	return cmd
 }
@@ -112,7 +111,7 @@ func explainCommand() *cobra.Command {
 func (f *explainFlags) request(name string) (envoysim.Request, error) {
 	r := envoysim.Request{Method: strings.ToUpper(f.method), Authority: f.authority, Path: f.path}
 	if r.Authority == "" {
-		r.Authority = f.node
+		r.Authority = f.at
 	}
 	if name != "" {
 		r.Headers = append(r.Headers, envoysim.Header{Name: "dmsc-service-prefix", Value: name})
@@ -145,24 +144,31 @@ func offlineNetwork(cmd *cobra.Command, file string) (*offline, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := lazily(t)
-	if err != nil {
-		return nil, exit(exitUsage, fmt.Errorf("topology %s: %w", t.Name, err))
-	}
-	return o, nil
+	o, err := computed(t)
+	return o, exit(exitUsage, err)
 }
 
-// lazily makes the Envoys of a topology that a request passes, when it does.
-func lazily(t *topology.Topology) (*offline, error) {
+// computed is the network of a topology in which each node has converged.
+func computed(t *topology.Topology) (*offline, error) {
+	views := t.Views()
+	return lazily(t, views, func(id dmsc.NodeID) *rib.RIB { return rib.Compute(views(id)) })
+}
+
+// lazily makes the Envoys of a topology that a request passes, when it does, by
+// the routes that their nodes have.
+func lazily(t *topology.Topology, views func(dmsc.NodeID) *linkstate.View, routes func(dmsc.NodeID) *rib.RIB) (*offline, error) {
 	o := newOffline(t)
 	at := make(map[string]dmsc.NodeID)
 	for _, n := range t.Nodes {
 		if other, taken := at[n.Fabric]; taken {
-			return nil, fmt.Errorf("listener dmsc/fabric of %s has the address %s of %s", n.ID, n.Fabric, other)
+			return nil, fmt.Errorf("topology %s: node %s has the fabric address %s of %s", t.Name, n.ID, n.Fabric, other)
 		}
 		at[n.Fabric] = n.ID
 	}
-	o.Network = envoysim.Lazy(at, func(id dmsc.NodeID) (*envoysim.Node, error) { return o.envoy(id, nil) })
+	o.Network = envoysim.Lazy(at, func(id dmsc.NodeID) (*envoysim.Node, error) {
+		o.ribs[id] = routes(id)
+		return envoy(offlineState(t, views(id), o.ribs[id]))
+	})
 	return o, nil
 }
 
@@ -176,38 +182,17 @@ func newOffline(t *topology.Topology) *offline {
 	return o
 }
 
-// envoy makes the RIB and the Envoy of a node.
-func (o *offline) envoy(id dmsc.NodeID, change func(*translator.State)) (*envoysim.Node, error) {
-	state := offlineState(o.Topology, o.View(id))
-	if change != nil {
-		change(&state)
-	}
-	r, err := translator.Translate(state)
+// envoy makes the Envoy of a node.
+func envoy(s translator.State) (*envoysim.Node, error) {
+	r, err := translator.Translate(s)
 	if err != nil {
 		return nil, err
 	}
-	o.ribs[id] = state.RIB
 	n, err := envoysim.New(r)
 	if err != nil {
-		return nil, fmt.Errorf("the Envoy of %s is not understood: %w", id, err)
+		return nil, fmt.Errorf("the Envoy of %s is not understood: %w", s.Node, err)
 	}
 	return n, nil
-}
-
-// simulated makes the Envoys of a topology; change, if any, is made to what each
-// node knows.
-func simulated(t *topology.Topology, change func(*translator.State)) (*offline, error) {
-	o := newOffline(t)
-	envoys := make(map[dmsc.NodeID]*envoysim.Node)
-	for _, n := range t.Nodes {
-		var err error
-		if envoys[n.ID], err = o.envoy(n.ID, change); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	o.Network, err = envoysim.NewNetwork(envoys)
-	return o, err
 }
 
 // dumps are Envoys that run. Why they have what they have is not known.
@@ -329,9 +314,9 @@ func distance(a, b string) int {
 
 // explain follows the request.
 func explain(o *offline, f *explainFlags, r envoysim.Request) (*explanation, error) {
-	n, ok := o.Node(dmsc.NodeID(f.node))
+	n, ok := o.Node(dmsc.NodeID(f.at))
 	if !ok {
-		return nil, o.unknown(f.node)
+		return nil, o.unknown(f.at)
 	}
 	if err := o.kill(f.dead); err != nil {
 		return nil, err

@@ -113,6 +113,28 @@ func TestEveryNameIsReachedAsTheRIBsLead(t *testing.T) {
 	})
 }
 
+// simulated makes all Envoys of a topology; change, if any, is made to what each
+// node knows.
+func simulated(t *topology.Topology, change func(*translator.State)) (*offline, error) {
+	o := newOffline(t)
+	envoys := make(map[dmsc.NodeID]*envoysim.Node)
+	for _, n := range t.Nodes {
+		view := t.View(n.ID)
+		o.ribs[n.ID] = rib.Compute(view)
+		state := offlineState(t, view, o.ribs[n.ID])
+		if change != nil {
+			change(&state)
+		}
+		var err error
+		if envoys[n.ID], err = envoy(state); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	o.Network, err = envoysim.NewNetwork(envoys)
+	return o, err
+}
+
 // Of a large network only the Envoys that a request passes are made, and it goes
 // as it does among all.
 func TestOnlyTheEnvoysOnTheWayAreMade(t *testing.T) {
@@ -122,7 +144,7 @@ func TestOnlyTheEnvoysOnTheWayAreMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		requestsOf(all, func(from dmsc.NodeID, e *rib.Entry) {
-			few, err := lazily(topo)
+			few, err := computed(topo)
 			if err != nil {
 				t.Fatal(err)
 			}

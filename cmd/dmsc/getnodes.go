@@ -53,19 +53,6 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 }
 
-// addServers is add for verbs whose --node is another matter and whose network
-// may also come from a file.
-func (f *nodeFlags) addServers(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.nodes, "server", nil, "running node to ask: NAME=ADDRESS, ADDRESS, @FILE, or a name in "+nodesEnv+" (repeatable)")
-	addTimeout(cmd, &f.timeout, 10*time.Second, "how long a running node may take to answer")
-}
-
-// wanted reports whether the network is one that runs: who has a fleet does not
-// mean Figure 2.
-func (f *nodeFlags) wanted(file bool) bool {
-	return len(f.nodes) > 0 || !file && os.Getenv(nodesEnv) != ""
-}
-
 // targets are the nodes to ask, each once.
 func (f *nodeFlags) targets() ([]nodeAt, error) {
 	fleet, err := parseTargets(strings.FieldsFunc(os.Getenv(nodesEnv), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }), nil)

@@ -36,7 +36,7 @@ func translateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			state := offlineState(t, view)
+			state := offlineState(t, view, rib.Compute(view))
 			r, err := translator.Translate(state)
 			if err == nil {
 				err = xds.SetOf(r).Validate()
@@ -64,10 +64,10 @@ func translateCommand() *cobra.Command {
 }
 
 // offlineState is the translator's input for a node of a converged network.
-func offlineState(t *topology.Topology, view *linkstate.View) translator.State {
+func offlineState(t *topology.Topology, view *linkstate.View, routes *rib.RIB) translator.State {
 	n, _ := t.Node(view.Node)
 	s := translator.State{
-		Node: n.ID, Role: n.Role, RIB: rib.Compute(view),
+		Node: n.ID, Role: n.Role, RIB: routes,
 		Addrs: translator.Addrs{Ingress: n.Ingress, Fabric: n.Fabric, Probe: n.Probe, Admin: n.Admin},
 	}
 	for _, a := range view.Adjacencies {

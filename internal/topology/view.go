@@ -17,15 +17,21 @@ var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // encoded body), and the node's own links, all Full and alive. A one-way link
 // stands in the record of its declarer and forms no adjacency. View returns nil
 // for a node that is not in the topology.
-func (t *Topology) View(node dmsc.NodeID) *linkstate.View {
-	self, ok := t.Node(node)
-	if !ok {
-		return nil
-	}
-	return &linkstate.View{
-		Node: node, Role: self.Role, Incarnation: 1, Synced: true,
-		Records:     linkstate.NewRecords(t.records()...),
-		Adjacencies: t.adjacencies(self),
+func (t *Topology) View(node dmsc.NodeID) *linkstate.View { return t.Views()(node) }
+
+// Views is View for many nodes of a topology that stays as it is: they share the
+// records. The function may be called by several goroutines.
+func (t *Topology) Views() func(node dmsc.NodeID) *linkstate.View {
+	records := linkstate.NewRecords(t.records()...)
+	return func(node dmsc.NodeID) *linkstate.View {
+		self, ok := t.Node(node)
+		if !ok {
+			return nil
+		}
+		return &linkstate.View{
+			Node: node, Role: self.Role, Incarnation: 1, Synced: true,
+			Records: records, Adjacencies: t.adjacencies(self),
+		}
 	}
 }
 
