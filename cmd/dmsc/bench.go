@@ -126,7 +126,7 @@ func benchFIBCommand() *cobra.Command {
 	cmd.Flags().IntVar(&o.Prefixes, "prefixes", 10_000, "prefixes of the table that is changed")
 	cmd.Flags().IntVar(&o.RPS, "rps", 1000, "requests per second meanwhile")
 	cmd.Flags().IntVar(&o.Changes, "changes", 20, "how often next hop and prefix change")
-	cmd.Flags().IntVar(&o.Rounds, "rounds", 15, "how often each table is forwarded by")
+	cmd.Flags().IntVar(&o.Rounds, "rounds", 60, "how often each table is forwarded by")
 	return cmd
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
@@ -32,16 +31,16 @@ type FIBOptions struct {
 }
 
 const (
-	connections   = 4    // that requests are forwarded on
-	roundRequests = 2000 // in a round
+	connections   = 4   // that requests are forwarded on
+	roundRequests = 500 // in a round: short, so that what else happens meets all tables alike
 	// between is what lies between two changes.
 	between = 100 * time.Millisecond
 )
 
 // FIB measures a real Envoy behind our translator and xDS server: what it costs
 // to forward by tables of different size, how long a table takes to load, and
-// how long a change takes until the first request goes the new way, step by
-// step; the changes also with go-control-plane's SnapshotCache in the server's
+// how long a change takes until the first request has come to the new next hop,
+// step by step; the changes also with go-control-plane's SnapshotCache in the server's
 // place. The next hops are Go servers in this process.
 func FIB(ctx context.Context, o FIBOptions) (*Comparison, error) {
 	f := &fibBench{FIBOptions: o, result: &Comparison{}}
@@ -55,6 +54,10 @@ type fibBench struct {
 }
 
 func forwardingBy(prefixes int) string { return fmt.Sprintf("forwarding by %d prefixes", prefixes) }
+
+// control is another Envoy with the smallest table: what differs between the two
+// is noise.
+func (f *fibBench) control() string { return forwardingBy(f.Sizes[0]) + ", another Envoy" }
 
 func (f *fibBench) nextHop() string {
 	return fmt.Sprintf("next hop changed (EDS), %d prefixes", f.Prefixes)
@@ -71,7 +74,7 @@ func (f *fibBench) targets() {
 	for _, n := range f.Sizes {
 		f.result.events = append(f.result.events, forwardingBy(n))
 	}
-	f.result.events = append(f.result.events, f.nextHop(), f.moved())
+	f.result.events = append(f.result.events, f.control(), f.nextHop(), f.moved())
 	if n := len(f.Sizes); n > 1 {
 		t(forwardingBy(f.Sizes[n-1]), slower, "", ours, 1.05)
 	}
@@ -82,41 +85,51 @@ func (f *fibBench) targets() {
 }
 
 // forward loads each table into an Envoy of its own, and forwards by one after
-// the other in turn.
+// the other in turn, there and back again.
 func (f *fibBench) forward(ctx context.Context, dir string) (err error) {
 	all := &planes{next: newNeighbours(ctx)}
 	defer func() { err = errors.Join(err, all.close()) }()
-	for i, n := range f.Sizes {
+	var events []string
+	var prefixes [][]string
+	for i, n := range append(slices.Clone(f.Sizes), f.Sizes[0]) {
 		f.say("load %d prefixes", n)
 		p, err := all.start(ctx, ours, filepath.Join(dir, fmt.Sprint("fib", i)), f.Envoy, n)
 		if err != nil {
 			return err
 		}
-		if err := f.load(ctx, p, forwardingBy(n)); err != nil {
+		event := forwardingBy(n)
+		if i == len(f.Sizes) {
+			event = f.control()
+		}
+		if err := f.load(ctx, p, event); err != nil {
 			return err
 		}
+		events, prefixes = append(events, event), append(prefixes, p.prefixes())
 	}
 	f.say("forward")
-	ratios := make([][]float64, len(f.Sizes))
-	costs := make([][]float64, len(f.Sizes))
+	ratios := make([][]float64, len(events))
+	costs := make([][]float64, len(events))
 	for round := range f.Rounds + 1 {
-		var first float64
-		for i, p := range all.planes {
+		cost := make([]float64, len(events))
+		for step := range events {
+			i := step
+			if round%2 == 1 {
+				i = len(events) - 1 - step
+			}
+			p := all.planes[i]
 			began := cpuTime(p.envoy.Process)
-			if err := drive(ctx, p.state.Addrs.Ingress, p.prefixes(), roundRequests, uint64(round)); err != nil {
+			if err := drive(ctx, p.state.Addrs.Ingress, prefixes[i], roundRequests, uint64(round)); err != nil {
 				return err
 			}
-			cost := float64((cpuTime(p.envoy.Process) - began).Microseconds()) / roundRequests
-			if i == 0 {
-				first = cost
-			}
+			cost[i] = float64((cpuTime(p.envoy.Process) - began).Microseconds()) / roundRequests
+		}
+		for i, c := range cost {
 			if round > 0 { // the first one warms up
-				costs[i], ratios[i] = append(costs[i], cost), append(ratios[i], cost/first)
+				costs[i], ratios[i] = append(costs[i], c), append(ratios[i], c/cost[0])
 			}
 		}
 	}
-	for i, n := range f.Sizes {
-		event := forwardingBy(n)
+	for i, event := range events {
 		f.result.add(event, "CPU per request", "µs", ours, median(costs[i]))
 		if i > 0 {
 			f.result.add(event, slower, "", ours, median(ratios[i]))
@@ -229,21 +242,17 @@ func (f *fibBench) toggle(ctx context.Context, p *plane, event string, t xds.Typ
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		arrived := make(chan time.Time, 1)
+		arrival := p.next.expect(hop)
 		searched, stop := context.WithTimeout(ctx, planeLimit)
 		var search errgroup.Group
-		search.Go(func() error {
-			at, err := p.firstBy(searched, hop)
-			arrived <- at
-			return err
-		})
+		search.Go(func() error { return p.search(searched, arrival) })
 		w, err := p.change(ctx, state, t)
 		err = errors.Join(err, search.Wait())
 		stop()
 		if err != nil {
 			return err
 		}
-		f.record(event, p.kind, w, <-arrived)
+		f.record(event, p.kind, w, arrival.at)
 	}
 	r := load.Stop().Between(steady, time.Now())
 	for _, lost := range r.Lost[:min(3, len(r.Lost))] {
@@ -263,24 +272,25 @@ func (f *fibBench) record(event, kind string, w walk, arrived time.Time) {
 	add(onNewPath, arrived.Sub(w.began))
 }
 
-// firstBy asks for the probed prefix again and again until a next hop answers
-// that did not before.
-func (p *plane) firstBy(ctx context.Context, hop dmsc.NodeID) (time.Time, error) {
+// search asks for the probed prefix again and again, beside the load, until a
+// request has come to a next hop that got none before.
+func (p *plane) search(ctx context.Context, a *arrival) error {
 	c, err := dialRaw(ctx, p.state.Addrs.Ingress)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	defer c.Close()
 	for ctx.Err() == nil {
-		resp, err := c.get(p.probed.Prefix.String())
-		if err != nil {
-			return time.Time{}, err
-		}
-		if resp.Header.Get("x-echo-pod") == string(hop) {
-			return time.Now(), nil
+		select {
+		case <-a.done:
+			return nil
+		default:
+			if _, err := c.get(p.probed.Prefix.String()); err != nil {
+				return err
+			}
 		}
 	}
-	return time.Time{}, fmt.Errorf("no request goes by way of %s: %w", hop, ctx.Err())
+	return fmt.Errorf("no request goes by way of %s: %w", a.of, ctx.Err())
 }
 
 // drive sends requests for random prefixes, one after the other on each of a

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -26,7 +28,9 @@ import (
 // neighbours are what stands for the Envoys of the next hops: each answers with
 // its name.
 type neighbours struct {
-	ports map[dmsc.NodeID]*lab.Port
+	ports    map[dmsc.NodeID]*lab.Port
+	expected atomic.Pointer[arrival]
+
 	group *errgroup.Group
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -56,9 +60,34 @@ func (n *neighbours) address(id dmsc.NodeID) string {
 		return ""
 	}
 	n.group.Go(func() error {
-		return answering(n.ctx, l, func(*http.Request) dmsc.NodeID { return id })
+		return answering(n.ctx, l, func(*http.Request) dmsc.NodeID {
+			n.expected.Load().note(id)
+			return id
+		})
 	})
 	return p.Addr()
+}
+
+// arrival is the first request that comes to a neighbour from some moment on.
+type arrival struct {
+	of   dmsc.NodeID
+	once sync.Once
+	at   time.Time
+	done chan struct{} // closed after at is set
+}
+
+// expect waits for the first request from now on that a neighbour gets.
+func (n *neighbours) expect(id dmsc.NodeID) *arrival {
+	a := &arrival{of: id, done: make(chan struct{})}
+	n.expected.Store(a)
+	return a
+}
+
+// note: a neighbour has got a request.
+func (a *arrival) note(id dmsc.NodeID) {
+	if a != nil && a.of == id {
+		a.once.Do(func() { a.at = time.Now(); close(a.done) })
+	}
 }
 
 func (n *neighbours) close() error {
@@ -74,6 +103,7 @@ func (n *neighbours) close() error {
 // connected to, and the translator before that.
 type plane struct {
 	*forwarding
+	next       *neighbours
 	kind       string
 	envoy      *lab.Envoy
 	rival      rival
@@ -89,7 +119,7 @@ type plane struct {
 // startPlane starts an Envoy that knows no name yet, beside an xDS server of
 // some kind.
 func startPlane(ctx context.Context, kind, dir string, envoy envoybin.Binary, prefixes int, next *neighbours) (_ *plane, err error) {
-	p := &plane{kind: kind, group: lab.NewGroup()}
+	p := &plane{next: next, kind: kind, group: lab.NewGroup()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
