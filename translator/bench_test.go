@@ -2,6 +2,7 @@ package translator_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -163,6 +164,7 @@ func benchmarkStates(b *testing.B, states []translator.State, with func() (*tran
 		}
 	}
 	publish(0)
+	runtime.GC() // not what that leaves behind
 	translating = 0
 	begun, i := cpuTime(), 0
 	b.ReportAllocs()
