@@ -15,7 +15,8 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
 		b.replyMapper(codeStarting, flagged("NR")),              // no route table yet, or no key header
 		b.replyMapper(codeNoHealthy, flagged("UH", "UF", "NC")), // no host, no connection, no cluster
-		b.refusal(codeNotAdmitted, flagged("UO"), "the instances have as many requests as their gateway gives them"),
+		// The flag alone also stands for too many retries of what a pod may have seen.
+		b.refusal(codeNotAdmitted, detailed("upstream_reset_before_response_started{overflow}"), "the instances have as many requests as their gateway gives them"),
 		b.notUpgraded(),
 		b.redirected(),
 	}}

@@ -55,6 +55,7 @@ const detailed = "response.code_details == "
 var beyond = []string{
 	`"overload"`,
 	`"request_header_timeout"`,
+	`"upstream_reset_before_response_started{overflow}"`,
 	`"low_version"`,
 	`"http1.https_url_on_plaintext_connection"`,
 	`"http1.invalid_transfer_encoding"`,
