@@ -187,9 +187,11 @@ func parseService(w *dmscv1.ServiceAnnouncement, from string) (service, error) {
 	if host == "" {
 		host = from
 	}
-	switch {
-	case net.ParseIP(host) == nil:
+	switch ip := net.ParseIP(host); {
+	case ip == nil:
 		return service{}, fmt.Errorf("address %q of %s is no IP address", host, p)
+	case ip.IsUnspecified(), ip.IsMulticast(), ip.Equal(net.IPv4bcast):
+		return service{}, fmt.Errorf("address %s of %s is no address of a host", host, p)
 	case w.GetPort() == 0 || w.GetPort() > 65535:
 		return service{}, fmt.Errorf("port %d of %s is not between 1 and 65535", w.GetPort(), p)
 	case dmsc.Metric(w.GetMetric()) > dmsc.MaxLinkMetric:

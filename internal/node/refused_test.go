@@ -23,6 +23,8 @@ func TestAServiceThatNeighboursOrEnvoyWouldRefuseIsRefusedAlone(t *testing.T) {
 		"a weight out of bounds":  func(w *dmscv1.ServiceAnnouncement) { w.Weight = 1 << 31 },
 		"a control character":     func(w *dmscv1.ServiceAnnouncement) { w.HealthPath = "/\x01" },
 		"a name for an address":   func(w *dmscv1.ServiceAnnouncement) { w.Address = "pod.example" },
+		"an address of nobody":    func(w *dmscv1.ServiceAnnouncement) { w.Address = "0.0.0.0" },
+		"an address of many":      func(w *dmscv1.ServiceAnnouncement) { w.Address = "ff02::1" },
 		"a metric out of bounds":  func(w *dmscv1.ServiceAnnouncement) { w.Metric = 1 << 24 },
 		"a protocol of to-morrow": func(w *dmscv1.ServiceAnnouncement) { w.Protocol = 99 },
 	} {
