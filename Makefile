@@ -46,7 +46,7 @@ race: envoy ## run the tests under the race detector; PKG=./linkstate/...
 	$(WITH_ENVOY) go test -race -count=1 -timeout 20m $(PKG)
 
 .PHONY: churn
-churn: envoy ## move prefixes and links under 1,000 requests per second for CHURN (60s)
+churn: envoy ## move, cut, drain, slow links and change metrics under 1,000 requests per second for CHURN (60s)
 	$(WITH_ENVOY) DMSC_CHURN=$(CHURN) go test -count=1 -timeout 0 -v -run '^TestNothingIsLostWhilePrefixesAndLinksMove$$' ./e2e
 
 .PHONY: bench

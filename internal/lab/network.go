@@ -333,6 +333,18 @@ func (n *Network) writeNode(nd *Node) error {
 	return n.write(string(nd.ID)+"/envoy.yaml", text)
 }
 
+// SetMetric writes another metric of the link from one node to another into the
+// settings of the first; its agent reads them when it starts.
+func (n *Network) SetMetric(from, to dmsc.NodeID, m dmsc.Metric) error {
+	l := n.Link(from, to)
+	if l.A == from {
+		l.Metric = m
+	} else {
+		l.ReverseMetric = m
+	}
+	return n.writeNode(n.nodes[from])
+}
+
 // startPods starts a toy service for each prefix of the topology; each
 // announces itself.
 func (n *Network) startPods(context.Context) error {
