@@ -192,3 +192,57 @@ func TestLargeSetsLeaveTheHistoryBeforeTheirTime(t *testing.T) {
 		t.Errorf("kept %d of %d sets: %v of %v", len(kept), len(versions), kept, versions)
 	}
 }
+
+// A link that flaps makes the same two sets over and over.
+func TestSetsThatComeBackDoNotPushOthersOutOfTheHistory(t *testing.T) {
+	f := serve(t, xds.Config{History: 4})
+	wanted := f.publish("sg-1", simple("wanted"))
+	up, down := simple("a", "b"), simple("b")
+	for range 20 {
+		f.publish("sg-1", up)
+		// What requests under way still need is no difference.
+		passing := simple("b", "a")
+		passing.Passing = []string{"a"}
+		f.publish("sg-1", passing)
+		f.publish("sg-1", down)
+	}
+	h := f.history("sg-1")
+	if len(h) != 3 || h[2].Version != wanted || h[2].Times != 1 {
+		t.Fatalf("history %+v", h)
+	}
+	for _, p := range h[:2] {
+		if p.Times != 20 || !p.Last.After(p.Time) || p.Last.Before(h[2].Last) {
+			t.Errorf("%s came %d times, first at %v, last at %v", p.Version, p.Times, p.Time, p.Last)
+		}
+	}
+	// What the way back to it changes, not the way there at first; and the oldest goes first still.
+	last := f.publish("sg-1", up)
+	if h = f.history("sg-1"); h[0].Latest != last || !slices.Equal(h[0].Changes[xds.Clusters].Names, []string{"+a"}) {
+		t.Errorf("history %+v", h[0])
+	}
+	f.publish("sg-1", simple("x"))
+	f.publish("sg-1", simple("y"))
+	if h = f.history("sg-1"); len(h) != 4 || h[2].Latest != last || h[3].Version == wanted {
+		t.Errorf("history %+v", h)
+	}
+}
+
+func TestAPinnedSetThatIsTheNewestAgainLeavesNothingWaiting(t *testing.T) {
+	f := serve(t, xds.Config{})
+	first := f.publish("sg-1", simple("a"))
+	f.publish("sg-1", simple("b"))
+	if _, err := f.Rollback("sg-1", first); err != nil {
+		t.Fatal(err)
+	}
+	if p := f.status("sg-1").Pinned; p.Waiting != 1 {
+		t.Errorf("pinned %+v", p)
+	}
+	f.publish("sg-1", simple("a"))
+	if p := f.status("sg-1").Pinned; p == nil || p.Waiting != 0 || p.Newest != first {
+		t.Errorf("pinned %+v", p)
+	}
+	f.publish("sg-1", simple("c"))
+	if p := f.status("sg-1"); p.Pinned.Waiting != 1 || p.Wanted != first {
+		t.Errorf("%+v, pinned %+v", p, p.Pinned)
+	}
+}

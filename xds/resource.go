@@ -102,7 +102,9 @@ func compile(set Set, like ...*compiled) (*compiled, error) {
 			byName[t][name] = r
 		}
 	}
-	v.closure(byName, set.Static)
+	if !set.served {
+		v.closure(byName, set.Static)
+	}
 	var onDemand map[string]bool
 	for _, name := range set.OnDemand {
 		if byName[Clusters][name] == nil {

@@ -54,9 +54,9 @@ type Config struct {
 	// SendTimeout bounds how long a client may leave a response unread, or say
 	// nothing at first; then its stream ends. Default 30 s.
 	SendTimeout time.Duration
-	// History is how many published sets of a node are kept for Rollback, as
+	// History is how many different sets of a node are kept for Rollback, as
 	// long as they take less than 64 MiB. They share what they have in common.
-	// Default 10.
+	// Default 20.
 	History int
 }
 
@@ -90,7 +90,7 @@ func New(cfg Config) *Server {
 	cfg.MaxStreamsPerNode = cmp.Or(cfg.MaxStreamsPerNode, 64)
 	cfg.MaxStrangers = cmp.Or(cfg.MaxStrangers, 32)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
-	cfg.History = cmp.Or(cfg.History, 10)
+	cfg.History = cmp.Or(cfg.History, 20)
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
@@ -117,12 +117,12 @@ func (s *Server) PublishAll(names []string, set Set) (version string, err error)
 		n := s.published(name)
 		n.publishing.Lock()
 		if c == nil { // not under n.mu: streams must not wait for it
-			if c, err = s.compile(set, n.newest); err != nil {
+			if c, err = s.compile(set, n.likely()); err != nil {
 				n.publishing.Unlock()
 				return "", fmt.Errorf("publish to %s: %w", strings.Join(names, ", "), err)
 			}
 		}
-		n.publish(s, c, time.Now())
+		n.publish(s, c, set, time.Now())
 		n.publishing.Unlock()
 	}
 	return c.version, nil

@@ -31,6 +31,13 @@ type Set struct {
 	// them by name (ODCDS): its wildcard does not cover them, and no route
 	// waits for one that was not asked for.
 	OnDemand []string
+	// Passing names those of Clusters that are there for requests under way
+	// alone: they make no difference in the History.
+	Passing []string
+	// About is the caller's. It is kept with the set in the History: see Pin.
+	About any
+
+	served bool // has been, by another server: it is closed under reference
 }
 
 // SetOf is what the translator made.
