@@ -3,6 +3,7 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -10,6 +11,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protodelim"
 )
 
 // Pin is what a node is pinned to, whole: for a file, so that the next server
@@ -18,11 +20,38 @@ type Pin struct {
 	Version   string    // as History has it
 	Published time.Time // for the first time
 	Since     time.Time // of the Rollback
-	// Resources are those of the set, in the order of their types and names, and
-	// OnDemand is as in Set. They are shared, and must not be changed.
-	Resources []*discoveryv3.Resource
-	OnDemand  []string
-	About     any // of the set
+	OnDemand  []string  // as in Set
+	About     any       // of the Set
+	// The resources have a form of their own: see WriteResources.
+	resources []*discoveryv3.Resource
+}
+
+// WriteResources writes the set: each resource, in the order of types and names,
+// as a discovery.v3.Resource behind its length.
+func (p Pin) WriteResources(w io.Writer) error {
+	for _, r := range p.resources {
+		if _, err := protodelim.MarshalTo(w, r); err != nil {
+			return fmt.Errorf("write resource %s: %w", r.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// ReadResources reads what WriteResources has written, up to the end of r. A
+// resource of more than limit bytes is an error.
+func (p *Pin) ReadResources(r protodelim.Reader, limit int64) error {
+	p.resources = nil
+	for {
+		one := &discoveryv3.Resource{}
+		err := protodelim.UnmarshalOptions{MaxSize: limit}.UnmarshalFrom(r, one)
+		switch {
+		case errors.Is(err, io.EOF): // between two
+			return nil
+		case err != nil:
+			return fmt.Errorf("read resource %d: %w", len(p.resources)+1, err)
+		}
+		p.resources = append(p.resources, one)
+	}
 }
 
 // Pin returns what a node is pinned to; ok is false if it is not.
@@ -39,7 +68,7 @@ func (s *Server) Pin(name string) (p Pin, ok bool) {
 	p = Pin{Version: n.pin.to.version, Published: n.pin.to.time, Since: n.pin.since, About: n.pin.to.about}
 	for _, c := range n.pin.set.types {
 		for r := range c.sorted() {
-			p.Resources = append(p.Resources, r.wire)
+			p.resources = append(p.resources, r.wire)
 			if c.onDemand[r.name] {
 				p.OnDemand = append(p.OnDemand, r.name)
 			}
@@ -80,7 +109,7 @@ func (s *Server) Restore(name string, p Pin) error {
 // set is the Set of a Pin.
 func (p Pin) set() (set Set, err error) {
 	set = Set{OnDemand: p.OnDemand, About: p.About, served: true}
-	for _, r := range p.Resources {
+	for _, r := range p.resources {
 		m, err := r.GetResource().UnmarshalNew()
 		if err != nil {
 			return Set{}, fmt.Errorf("resource %s: %w", r.GetName(), err)
@@ -98,7 +127,7 @@ func (p Pin) set() (set Set, err error) {
 			return Set{}, fmt.Errorf("resource %s: %s is not served here", r.GetName(), r.GetResource().GetTypeUrl())
 		}
 	}
-	if len(p.Resources) == 0 {
+	if len(p.resources) == 0 {
 		return Set{}, errors.New("it has no resources")
 	}
 	return set, nil

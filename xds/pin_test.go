@@ -1,12 +1,13 @@
 package xds_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/dmsc-mesh/dmsc/xds"
 	"github.com/dmsc-mesh/dmsc/xds/xdstest"
@@ -22,7 +23,15 @@ func saved(t *testing.T, s *xds.Server, about any) xds.Pin {
 	if p.About != about {
 		t.Errorf("it is about %v, not %v", p.About, about)
 	}
-	return p
+	var file bytes.Buffer
+	if err := p.WriteResources(&file); err != nil {
+		t.Fatal(err)
+	}
+	read := xds.Pin{Version: p.Version, Published: p.Published, Since: p.Since, OnDemand: p.OnDemand, About: p.About}
+	if err := read.ReadResources(&file, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	return read
 }
 
 // An operator who has rolled back must not get the bad set because the agent
@@ -97,29 +106,36 @@ func TestAPinThatCannotBeServedIsNotRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := saved(t, before.Server, nil)
-	for name, spoil := range map[string]func(*xds.Pin){
-		"it has no resources": func(p *xds.Pin) { p.Resources = nil },
-		"is not served here": func(p *xds.Pin) {
-			empty, err := anypb.New(&emptypb.Empty{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p.Resources = []*discoveryv3.Resource{{Name: "x", Resource: empty}}
-		},
-		"resource x: ": func(p *xds.Pin) {
-			p.Resources = []*discoveryv3.Resource{{Name: "x", Resource: &anypb.Any{TypeUrl: xds.Clusters.URL(), Value: []byte{7}}}}
-		},
-		"defined twice": func(p *xds.Pin) { p.Resources = append(p.Resources, p.Resources...) },
+	resource := func(name, typeURL string, value ...byte) []byte {
+		var b bytes.Buffer
+		if _, err := protodelim.MarshalTo(&b, &discoveryv3.Resource{Name: name, Resource: &anypb.Any{TypeUrl: typeURL, Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	var whole bytes.Buffer
+	if err := good.WriteResources(&whole); err != nil {
+		t.Fatal(err)
+	}
+	for why, text := range map[string][]byte{
+		"it has no resources": nil,
+		"is not served here":  resource("x", "type.googleapis.com/google.protobuf.Empty"),
+		"resource x: ":        resource("x", xds.Clusters.URL(), 7),
+		"defined twice":       append(whole.Bytes(), whole.Bytes()...),
+		"read resource 4":     whole.Bytes()[:whole.Len()-1],
+		"read resource 1":     resource("x", strings.Repeat("x", 1<<20)),
 	} {
 		p := good
-		p.Resources = append([]*discoveryv3.Resource(nil), p.Resources...)
-		spoil(&p)
 		f := serve(t, xds.Config{})
-		if err := f.Restore("sg-1", p); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
+		err := p.ReadResources(bytes.NewReader(text), 1<<20)
+		if err == nil {
+			err = f.Restore("sg-1", p)
+		}
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", why, err)
 		}
 		if _, ok := f.Pin("sg-1"); ok {
-			t.Errorf("%s: pinned", name)
+			t.Errorf("%s: pinned", why)
 		}
 		f.publish("sg-1", simple("b")) // goes on as ever
 	}

@@ -104,6 +104,10 @@ func (n *Node) controlClients(mux *http.ServeMux) {
 	}
 	mux.HandleFunc("GET /clients", status)
 	mux.HandleFunc("PUT /clients", func(w http.ResponseWriter, r *http.Request) {
+		if p := n.picture.Load(); p != nil && p.split.under != nil {
+			http.Error(w, "Envoy is pinned to an earlier configuration, with the listeners of that; dmsc xds resume comes first", http.StatusConflict)
+			return
+		}
 		shown := make(chan struct{})
 		order := clientsSet{r.URL.Query().Get("closed") == "true", shown}
 		if n.carryOut(w, r, order, shown) {

@@ -52,9 +52,8 @@ type Node struct {
 	metrics  *metrics
 	timeline timeline
 	// handed is what was last given to n.envoy, for trace.
-	handed atomic.Pointer[publication]
-	// pinnedFor is why Envoy is pinned to an earlier configuration, nil if it is not.
-	pinnedFor atomic.Pointer[savedPin]
+	handed  atomic.Pointer[publication]
+	pinning sync.Mutex // one order to roll back or to resume at a time
 
 	// The edges.
 	listeners   listeners
@@ -139,13 +138,14 @@ func New(cfg *config.Node, log *slog.Logger) (_ *Node, err error) {
 		return nil, fmt.Errorf("link state: %w", err)
 	}
 	n.started = now
-	n.loop.incarnation, n.loop.drain, n.loop.lostPin = s.Incarnation, s.Drain, s.Pin
+	n.loop.incarnation, n.loop.drain = s.Incarnation, s.Drain
 	if cfg.RecordXDS != "" {
 		if n.recording, err = os.OpenFile(cfg.RecordXDS, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 			return nil, fmt.Errorf("record_xds: %w", err)
 		}
 	}
 	n.wire()
+	n.restorePin(s.Pin)
 	n.loop.restored = n.registry.restore(s, now, n.sessionID)
 	if left := s.PoliciesUntil.Sub(now); left > 0 {
 		s.Policies.TTL = left

@@ -127,6 +127,10 @@ type PinStatus struct {
 	Reason   string  `json:"reason,omitempty"`
 	Waiting  int     `json:"waiting"` // newer configurations that are held back
 	Newest   string  `json:"newest"`  // what would be served without the pin
+	// Withheld are the first of the prefixes of pods that are not announced
+	// because the pinned configuration does not deliver them; WithheldCount is all.
+	Withheld      []string `json:"withheld"`
+	WithheldCount int      `json:"withheld_count"`
 }
 
 // XDSTypeStatus compares the versions of one resource type.
@@ -147,7 +151,7 @@ type NackStatus struct {
 	When      time.Time `json:"when"`
 }
 
-func xdsStatus(s xds.Status, reason string, now time.Time) *XDSStatus {
+func xdsStatus(s xds.Status, under split, now time.Time) *XDSStatus {
 	out := &XDSStatus{Connected: s.Connected, Streams: s.Streams, Since: s.Since.UTC(), Phase: s.Phase, Converged: s.Converged}
 	if !s.Since.IsZero() {
 		out.SinceSec = now.Sub(s.Since).Seconds()
@@ -158,7 +162,10 @@ func xdsStatus(s xds.Status, reason string, now time.Time) *XDSStatus {
 		})
 	}
 	if p := s.Pinned; p != nil {
-		out.Pinned = &PinStatus{Version: p.Version, Since: p.Since.UTC(), SinceSec: now.Sub(p.Since).Seconds(), Reason: reason, Waiting: p.Waiting, Newest: p.Newest}
+		out.Pinned = &PinStatus{
+			Version: p.Version, Since: p.Since.UTC(), SinceSec: now.Sub(p.Since).Seconds(), Reason: under.why(), Waiting: p.Waiting, Newest: p.Newest,
+			Withheld: some(under.first()), WithheldCount: len(under.withheld),
+		}
 	}
 	if n := s.LastNack; n != nil {
 		out.LastNack = &NackStatus{Type: n.Type.String(), Resources: some(n.Resources), Message: n.Message, Version: n.Version, When: n.When.UTC()}

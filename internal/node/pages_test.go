@@ -18,7 +18,7 @@ func TestPagesAreLowerSnakeCaseWithoutNulls(t *testing.T) {
 	key := regexp.MustCompile(`"([^"]*)":`)
 	snake := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	for name, v := range map[string]any{
-		"xds":    xdsStatus(xds.Status{LastNack: &xds.Nack{Type: xds.Routes, When: time.Now()}}, "", time.Now()),
+		"xds":    xdsStatus(xds.Status{LastNack: &xds.Nack{Type: xds.Routes, When: time.Now()}}, split{}, time.Now()),
 		"node":   contentOf(&linkstate.NodeLSA{Role: dmsc.RoleSR, Links: []linkstate.Link{{Remote: "sg-1", ID: "0"}}}),
 		"prefix": contentOf(&linkstate.PrefixLSA{Prefixes: []linkstate.Prefix{{Prefix: dmsc.MustParsePrefix("a/1")}}}),
 		"auth":   contentOf(&linkstate.AuthLSA{POA: []byte{1}}),

@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -32,7 +31,7 @@ type loopState struct {
 	selfSilent                int
 	unackedFrom               time.Time // Envoy has accepted nothing since, of what was published; zero: it has all
 	stallAt                   time.Time // see watchStall; zero: nothing is due
-	advertised, offered       *offer    // as last handed to the protocol, and to Envoy
+	offered                   *offer    // as last handed to Envoy
 	answered                  answered
 	pods                      []PodStatus // where the prefixes stand, for readers
 	unverified                bool        // policies came or went since the LSDB was asked about them
@@ -64,9 +63,10 @@ type loopState struct {
 	paid     time.Time        // when all computations so far will have been paid for, see spend
 	retired  []retiredGroup   // sorted by until
 	groupsOf *rib.RIB         // whose groups have been looked at
-	former   [][]*rib.Group   // of the last publications, oldest first, see keepFormer
 
-	lostPin    *savedPin         // what the last agent had pinned its Envoy to
+	lostPin    string            // why the pin of the last agent is not in force, "" if it is
+	pin        *pin              // what Envoy is pinned to, nil for nothing
+	split      split             // what is announced under it
 	drain      linkstate.Drain   // what the operator asked for last
 	closed     bool              // to clients, see clients.go
 	drainShown []chan<- struct{} // who waits to see either
@@ -135,14 +135,15 @@ func (l *loopState) spend(now time.Time, cost time.Duration) {
 
 // advertise hands the link-state instance what this node announces now.
 func (n *Node) advertise(now time.Time) {
-	o, last := n.registry.offer(now), n.loop.advertised
-	if o == last {
+	o, last := n.registry.offer(now), n.loop.split
+	if o == last.of && n.loop.pin == last.under {
 		return
 	}
-	n.loop.advertised = o
-	if last == nil || !reflect.DeepEqual(o.prefixes, last.prefixes) {
-		n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(o.prefixes)})
+	n.loop.split = n.loop.pin.split(o)
+	if last.of == nil || !reflect.DeepEqual(n.loop.split.announced, last.announced) {
+		n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(n.loop.split.announced)})
 	}
+	n.noteWithheld(last.withheld)
 }
 
 // flood carries out what the protocol wants. Messages wait while a raised
@@ -249,44 +250,27 @@ func (n *Node) retire(now time.Time) bool {
 		n.loop.groupsOf = n.rib
 	}
 	before := len(n.loop.retired)
-	if n.pinnedFor.Load() != nil {
-		n.keepFormer(now)
-	}
+	n.keepPinned(now)
 	n.loop.retired = slices.DeleteFunc(n.loop.retired, func(r retiredGroup) bool { return !now.Before(r.until) })
 	return len(n.loop.retired) != before
 }
 
-// formerKept is how many publications with other groups than the one before are
-// remembered: no fewer than xds keeps for a rollback.
-const formerKept = 20
-
-// remember notes the groups of a publication.
-func (n *Node) remember(r *rib.RIB) {
-	sameName := func(a, b *rib.Group) bool { return a.Name == b.Name }
-	f := n.loop.former
-	if len(f) > 0 && slices.EqualFunc(f[len(f)-1], r.Groups, sameName) {
-		f = f[:len(f)-1]
+// keepPinned retires the groups that the configuration Envoy is pinned to routes
+// to, and keeps those: it has the health of its next hops from the newest.
+func (n *Node) keepPinned(now time.Time) {
+	if n.loop.pin == nil {
+		return
 	}
-	f = append(f, r.Groups)
-	n.loop.former = slices.Delete(f, 0, max(0, len(f)-formerKept))
-}
-
-// keepFormer retires all groups that an earlier configuration may route to, and
-// no retired one leaves: Envoy is pinned to such a configuration, and has the
-// health of its next hops from the newest.
-func (n *Node) keepFormer(now time.Time) {
-	kept := map[string]bool{}
-	for i := range n.loop.retired {
-		n.loop.retired[i].until = now.Add(retirement)
-		kept[n.loop.retired[i].Name] = true
-	}
-	for _, groups := range n.loop.former {
-		for _, g := range groups {
-			if !kept[g.Name] && !inUse(n.rib, g) {
-				n.loop.retired = append(n.loop.retired, retiredGroup{g, now.Add(retirement)})
-				kept[g.Name] = true
-			}
+	for _, g := range n.loop.pin.groups {
+		if inUse(n.rib, g) {
+			continue
 		}
+		kept := retiredGroup{g, now.Add(retirement)}
+		i := slices.IndexFunc(n.loop.retired, func(r retiredGroup) bool { return r.Name == g.Name })
+		if i >= 0 {
+			n.loop.retired = slices.Delete(n.loop.retired, i, i+1)
+		}
+		n.loop.retired = append(n.loop.retired, kept) // sorted by until
 	}
 }
 
@@ -346,6 +330,7 @@ func (n *Node) steer(ch linkstate.Change) bool {
 type answered struct {
 	offer   *offer
 	spaAway bool
+	under   *pin
 }
 
 // answerPods tells pods where their prefixes stand, if it is not as they were
@@ -354,6 +339,7 @@ func (n *Node) answerPods() {
 	n.loop.pods = nil
 	for _, s := range n.registry.ordered() {
 		statuses := n.registry.statuses(s.id, n.loop.spa.away)
+		n.loop.split.tell(statuses)
 		for _, st := range statuses {
 			n.loop.pods = append(n.loop.pods, PodStatus{Pod: s.pod, Prefix: st.prefix, State: st.state.String(), Code: st.code, Reason: st.reason})
 		}
@@ -367,7 +353,7 @@ func (n *Node) answerPods() {
 // answer tells pods where their prefixes stand, and the SCSC where its
 // policies stand and what was measured.
 func (n *Node) answer(now time.Time) {
-	if a := (answered{n.registry.offer(now), n.loop.spa.away}); a != n.loop.answered {
+	if a := (answered{n.registry.offer(now), n.loop.spa.away, n.loop.pin}); a != n.loop.answered {
 		n.loop.answered = a
 		n.answerPods()
 	}
@@ -376,7 +362,7 @@ func (n *Node) answer(now time.Time) {
 		incarnation := n.loop.incarnation
 		s := n.registry.snapshot(incarnation)
 		s.Policies, s.PoliciesUntil, s.Drain = n.loop.policySet, n.overlay.Until(), n.loop.drain
-		s.Neighbors, s.Pin, s.Documents = n.loop.neighbors, n.pinnedFor.Load(), n.loop.documents.good
+		s.Neighbors, s.Pin, s.Documents = n.loop.neighbors, n.loop.pin.saved(), n.loop.documents.good
 		s.stored = func() { n.deliver(stored{incarnation}) }
 		n.state.save(s)
 	}
@@ -434,10 +420,12 @@ func (n *Node) begin(now time.Time) {
 		n.log.Warn("the node starts drained; dmsc undrain ends it", "level", n.loop.drain.String())
 		n.instance.Step(now, linkstate.SetDrain{Level: n.loop.drain})
 	}
-	if p := n.loop.lostPin; p != nil {
-		text := fmt.Sprintf("envoy was pinned to %s (%s); that has ended with the restart of the agent, and it is given the newest configuration", p.Version, p.Reason)
-		n.noteAlarm("pin_lost", text)
-		n.log.Warn("alarm", "code", "pin_lost", "err", text)
+	if p := n.loop.pin; p != nil {
+		n.log.Warn("envoy is still pinned to an earlier configuration; dmsc xds resume ends it", "version", p.version, "reason", p.reason)
+	}
+	if lost := n.loop.lostPin; lost != "" {
+		n.noteAlarm("pin_lost", lost)
+		n.log.Error("alarm", "code", "pin_lost", "err", lost)
 		n.loop.dirty = true
 	}
 	n.judgeDocuments()

@@ -8,7 +8,6 @@ import (
 	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/translator"
-	"github.com/dmsc-mesh/dmsc/xds"
 )
 
 // publish translates the node's state for its Envoy. After a start it waits
@@ -165,7 +164,7 @@ func (n *Node) program(pub *publication) {
 	translated := time.Now()
 	if err == nil {
 		n.handed.Store(pub)
-		pub.version, err = n.envoy.Publish(string(n.cfg.Node), xds.SetOf(set))
+		pub.version, err = n.envoy.Publish(string(n.cfg.Node), n.setOf(set, pub))
 	}
 	if run := n.loop.run; run != nil {
 		run.translate, run.publish, run.version, run.failed = translated.Sub(begun), time.Since(translated), pub.version, err != nil
@@ -180,7 +179,6 @@ func (n *Node) program(pub *publication) {
 		pub.at = last.at // Envoy has nothing to do
 	}
 	n.loop.publication, n.loop.unpublished = pub, false
-	n.remember(pub.rib)
 	if pub.version == n.loop.acked {
 		n.ran(pub)
 		n.loop.owes(false, begun)

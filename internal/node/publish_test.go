@@ -107,7 +107,6 @@ func TestGroupsOfAPinnedConfigurationAreKept(t *testing.T) {
 		t.Helper()
 		n.rib = r
 		n.retire(t0.Add(time.Duration(after) * retirement))
-		n.remember(r)
 		var got []string
 		for _, g := range n.retiredGroups() {
 			got = append(got, g.Name)
@@ -116,23 +115,18 @@ func TestGroupsOfAPinnedConfigurationAreKept(t *testing.T) {
 			t.Errorf("after %d: retired %v, want %v", after, got, want)
 		}
 	}
-	one, other := routes(2, "sr-1"), routes(2, "sr-2")
+	one, other, third := routes(2, "sr-1"), routes(2, "sr-2"), routes(2, "sr-3")
 	step(0, one)
 	step(0, other, "sr-1")
 	step(1, other)
-	n.pinnedFor.Store(&savedPin{})
-	step(2, other, "sr-1")
+	n.loop.pin = &pin{needs: &needs{groups: one.Groups}}
+	step(2, other, "sr-1") // it is long out of use
 	step(9, other, "sr-1")
-	step(9, one, "sr-2")
-	step(20, one, "sr-2")
-	n.pinnedFor.Store(nil)
-	step(21, one)
-	n.loop.former = nil
-	for range 3 * formerKept {
-		n.remember(one)
-		n.remember(other)
-	}
-	if len(n.loop.former) != formerKept {
-		t.Errorf("%d publications are remembered", len(n.loop.former))
-	}
+	step(9, third, "sr-1", "sr-2")
+	step(10, third, "sr-1")
+	step(10, one, "sr-3")
+	step(11, one)
+	step(11, other, "sr-1")
+	n.loop.pin = nil
+	step(12, other)
 }

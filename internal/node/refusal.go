@@ -66,6 +66,9 @@ func (n *Node) trace(nack *xds.Nack) (out []traced) {
 	if p == nil {
 		p = &picture{view: &linkstate.View{}}
 	}
+	if _, pinned := n.envoy.Pin(string(n.cfg.Node)); pinned {
+		pub = nil // it comes of what was then: nothing of now is to blame
+	}
 	for _, name := range nack.Resources[:min(len(nack.Resources), maxRefusals)] {
 		r := RefusalStatus{
 			Type: nack.Type.String(), Resource: name, Message: shortened(strings.TrimSpace(nack.Message), maxWords), Version: nack.Version,

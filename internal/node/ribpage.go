@@ -32,6 +32,7 @@ type publication struct {
 	closed     bool // to clients
 	outside    translator.OutsideListener
 	state      translator.State // all of it, as it was translated
+	needs      *needs           // for going back to it
 }
 
 // sameInput reports whether both follow from the same, and hence are the same.

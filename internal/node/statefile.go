@@ -40,18 +40,13 @@ type saved struct {
 	Neighbors []savedNeighbor `json:"neighbors"`
 	// Drain is what the operator asked for last.
 	Drain linkstate.Drain `json:"drain"`
-	// Pin is the configuration that Envoy is pinned to. It ends with the agent,
-	// and the next one says so.
+	// Pin is the configuration that Envoy is pinned to, which is in a file of its
+	// own (pinfile.go): the next agent says so if it is lost.
 	Pin *savedPin `json:"pin,omitempty"`
 	// Documents are the newest that Envoy has accepted, nil for none.
 	Documents *border.Set `json:"documents,omitempty"`
 	// stored is called, from the writing goroutine, when the state is on disk.
 	stored func()
-}
-
-type savedPin struct {
-	Version string `json:"version"`
-	Reason  string `json:"reason"`
 }
 
 type savedNeighbor struct {

@@ -33,6 +33,7 @@ type picture struct {
 	outside     outside
 	refusals    []RefusalStatus
 	alarms      []AlarmStatus
+	split       split // of the pods' prefixes, under a pin
 }
 
 // Summary is what an agent believes, in short: /api/v1/node.
@@ -241,7 +242,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, selfSince: n.loop.selfSince, acked: n.loop.acked, unackedFrom: n.loop.unackedFrom,
 		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Until(),
 		documents: n.loop.documents, outside: n.loop.outside,
-		policies: n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms,
+		policies: n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms, split: n.loop.split,
 	})
 	for _, shown := range n.loop.drainShown {
 		close(shown)
@@ -289,7 +290,7 @@ func (n *Node) Summary() Summary {
 		DataPlane: p.dataPlane, DataPlaneSec: elapsed(p.selfSince, now), Published: p.published(), Acked: p.acked,
 	}
 	if x, ok := n.envoy.Status(string(n.cfg.Node)); ok {
-		s.Envoy.XDS = xdsStatus(x, n.pinReason(), now)
+		s.Envoy.XDS = xdsStatus(x, p.split, now)
 		s.Refusals = parked(p.refusals, x, now)
 		if x.Connected && !x.Converged {
 			s.Envoy.UnackedSec = elapsed(p.unackedFrom, now)
