@@ -28,9 +28,13 @@ type controlFlags struct {
 
 // add takes who or what may need time.
 func (f *controlFlags) add(cmd *cobra.Command, who string) {
+	f.addPlace(cmd)
+	addTimeout(cmd, &f.timeout, 30*time.Second, "how long "+who+" may take")
+}
+
+func (f *controlFlags) addPlace(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.stateDir, "state-dir", "", "state folder of the agent, where its socket is (default: DMSC_STATE_DIR)")
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "or the configuration file of the agent")
-	addTimeout(cmd, &f.timeout, 30*time.Second, "how long "+who+" may take")
 }
 
 // agent is the one that is meant.

@@ -176,13 +176,13 @@ func fleet(t *testing.T) *strings.Replacer {
 		Connected: true, Phase: "rejected", SinceSec: 61, LastNack: &node.NackStatus{Type: "listeners", Resources: []string{"dmsc/ingress"}, Message: "duplicate address", Version: "v43"},
 	}}
 	pinned := &fakeNode{about: about("sg-2"), records: always(), history: node.HistoryStatus{Node: "sg-2", Generations: []node.GenerationStatus{
-		{Version: "c0ffee0000000003", AgeSec: 3, Wanted: true, Changes: []node.ChangesStatus{
+		{Version: "c0ffee0000000003", Times: 1, AgeSec: 3, Wanted: true, Changes: []node.ChangesStatus{
 			{Type: "clusters", Added: 1, Removed: 2, Names: []string{"+dmsc/group/sr-2", "-dmsc/group/sr-1", "-dmsc/group/sr-1~sr-2"}}, {Type: "endpoints", Added: 1, Changed: 1}, {Type: "routes", Changed: 1, Names: []string{"~dmsc/ingress"}},
 		}},
-		{Version: "c0ffee0000000002", AgeSec: 70, Served: true, Acked: true, Pinned: true, Changes: []node.ChangesStatus{{Type: "routes", Changed: 2, Names: []string{"~dmsc/fabric", "~dmsc/ingress"}}}},
-		{Version: "dec0de0000000001", AgeSec: 200000},
+		{Version: "c0ffee0000000002", Times: 21, AgeSec: 70, Served: true, Acked: true, Pinned: true, Changes: []node.ChangesStatus{{Type: "routes", Changed: 2, Names: []string{"~dmsc/fabric", "~dmsc/ingress"}}}},
+		{Version: "dec0de0000000001", Times: 1, AgeSec: 200000},
 	}}}
-	pinned.history.Pinned = &node.PinStatus{Version: "c0ffee0000000002", SinceSec: 12, Reason: "INC-204", Waiting: 1, Newest: "c0ffee0000000003"}
+	pinned.history.Pinned = &node.PinStatus{Version: "c0ffee0000000002", SinceSec: 12, Reason: "INC-204", Waiting: 1, Newest: "c0ffee0000000003", Withheld: []string{"a/4", "b/1"}, WithheldCount: 9}
 	pinned.about.Envoy = node.EnvoyStatus{DataPlane: true, Published: "c0ffee0000000003", Acked: "c0ffee0000000002", XDS: &node.XDSStatus{
 		Connected: true, Phase: "live", Converged: true, SinceSec: 3600, Pinned: pinned.history.Pinned,
 	}}

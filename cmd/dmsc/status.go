@@ -234,7 +234,20 @@ func pinText(p node.PinStatus) string {
 	if p.Reason != "" {
 		text += fmt.Sprintf(" (%s)", p.Reason)
 	}
-	return text + fmt.Sprintf("; %d newer configurations wait for dmsc xds resume", p.Waiting)
+	text += fmt.Sprintf("; %d newer configurations wait for dmsc xds resume", p.Waiting)
+	if p.WithheldCount > 0 {
+		text += "; " + withheldText(p)
+	}
+	return text
+}
+
+// withheldText says which prefixes of pods are not announced under a pin.
+func withheldText(p node.PinStatus) string {
+	text := "not announced, because that does not deliver them: " + strings.Join(p.Withheld, " ")
+	if more := p.WithheldCount - len(p.Withheld); more > 0 {
+		text += fmt.Sprintf(" +%d", more)
+	}
+	return text
 }
 
 // times says how often, if it was more than once; what follows is about the last.

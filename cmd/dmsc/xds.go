@@ -32,20 +32,42 @@ func xdsCommand() *cobra.Command {
 
 func historyCommand() *cobra.Command {
 	var f nodeFlags
+	var control controlFlags
 	cmd := &cobra.Command{
 		Use: "history", Args: cobra.NoArgs,
 		Short: "The last configurations that a node made for its Envoy",
 		Long: "The last configurations that a node made for its Envoy, newest first: what each changed against the one before it, and\n" +
-			"which is wanted (the newest), served, acknowledged and pinned. Changes of health alone make no entry. There are 10 entries,\n" +
-			"fewer if older ones take more than 64 MiB for themselves. The history is that of this life of the agent.\n\n" + nodeHelp,
+			"which is wanted (the newest), served, acknowledged and pinned. Changes of health alone make no entry; a configuration that\n" +
+			"comes back, as with a link that flaps, is not listed again: AGE is since it came last, and TIMES how often. There are 20\n" +
+			"entries, fewer if older ones take more than 64 MiB for themselves. The history is that of this life of the agent, and what\n" +
+			"it is pinned to. With --state-dir or --config an agent of this machine is asked on its socket, as rollback does.\n\n" + nodeHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if control.stateDir != "" || control.config != "" {
+				return localHistory(cmd, &control, &f)
+			}
 			return show(cmd, &f, func(ctx context.Context, a asked) (out node.HistoryStatus, err error) {
 				return out, a.Read(ctx, "/api/v1/xds-history", nil, &out)
 			}, printHistory)
 		},
 	}
 	f.add(cmd)
+	control.addPlace(cmd)
 	return cmd
+}
+
+// localHistory asks one agent of this machine.
+func localHistory(cmd *cobra.Command, control *controlFlags, f *nodeFlags) error {
+	if len(f.nodes) > 1 {
+		return exit(exitUsage, errors.New("--state-dir and --config mean one agent: give one --node at most"))
+	}
+	control.node, control.timeout = strings.Join(f.nodes, ""), f.timeout
+	return control.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
+		h, err := pinOrder(ctx, control, agent, http.MethodGet, nil)
+		if err != nil {
+			return err
+		}
+		return write(out, f.output, []node.HistoryStatus{h}, printHistory)
+	})(cmd, nil)
 }
 
 func printHistory(w io.Writer, nodes []node.HistoryStatus) error {
@@ -68,10 +90,10 @@ func printHistory(w io.Writer, nodes []node.HistoryStatus) error {
 				}
 				changes = append(changes, text)
 			}
-			rows = append(rows, []string{n.Node, fmt.Sprint(-i), g.Version, age(g.AgeSec), strings.Join(is, " "), strings.Join(changes, ", ")})
+			rows = append(rows, []string{n.Node, fmt.Sprint(-i), g.Version, age(g.AgeSec), fmt.Sprint(g.Times), strings.Join(is, " "), strings.Join(changes, ", ")})
 		}
 	}
-	if err := columns(w, "NODE  TO  VERSION  AGE  IS  CHANGED", rows); err != nil {
+	if err := columns(w, "NODE  TO  VERSION  AGE  TIMES  IS  CHANGED", rows); err != nil {
 		return err
 	}
 	for _, n := range nodes {
@@ -108,6 +130,11 @@ func accepted(ctx context.Context, f *controlFlags, agent admin.Client, h node.H
 		if slices.ContainsFunc(h.Generations, func(g node.GenerationStatus) bool { return g.Served && g.Acked }) {
 			return h, nil
 		}
+		for _, r := range h.Refusals {
+			if r.Version == h.Given {
+				return h, exit(exitNo, fmt.Errorf("it is in force, but %s", refusalText(r)))
+			}
+		}
 		var err error
 		select {
 		case <-tick.C:
@@ -130,33 +157,65 @@ func rollbackCommand() *cobra.Command {
 		Use: "rollback --state-dir DIR", Args: cobra.NoArgs,
 		Short: "Pin the Envoy of a node to an earlier configuration",
 		Long: "Give the Envoy of a node of this machine an earlier configuration, and wait until it has accepted that. It is pinned to it\n" +
-			"until dmsc xds resume: newer ones are recorded and wait, but for the health and the addresses of the endpoints that it has,\n" +
-			"which follow at once. The pin ends with the agent: one that restarts gives its Envoy the newest configuration, and raises\n" +
-			"the alarm pin_lost. The agent is asked on a socket in its state folder, as its user.\n" +
-			"Exit code 4: Envoy has not accepted it in time.",
-		RunE: f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
-			h, err := pinOrder(ctx, &f, agent, http.MethodGet, nil)
+			"until dmsc xds resume, also over a restart of the agent: newer ones are recorded and wait, but for the health and the\n" +
+			"addresses of the endpoints that it has, which follow at once. Meanwhile the node announces of its pods' prefixes only\n" +
+			"those that this configuration delivers. The agent is asked on a socket in its state folder, as its user.\n" +
+			"Exit code 1: Envoy has refused it, and goes on with what it had; 4: Envoy has not accepted it in time.",
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(reason) > node.MaxReason {
+			return exit(exitUsage, fmt.Errorf("--reason has %d bytes, at most %d are kept", len(reason), node.MaxReason))
+		}
+		return f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
+			before, err := pinOrder(ctx, &f, agent, http.MethodGet, nil)
 			if err != nil {
 				return err
 			}
-			version, err := generation(h, to)
+			was := before.Pinned
+			if was != nil && !cmd.Flags().Changed("to") {
+				return exit(exitUsage, fmt.Errorf("%s is %s; say with --to where to go from there: dmsc xds history lists what there is", before.Node, pinText(*was)))
+			}
+			version, err := generation(before, to)
 			if err != nil {
 				return exit(exitUsage, err)
 			}
-			if h, err = pinOrder(ctx, &f, agent, http.MethodPut, url.Values{"to": {version}, "reason": {reason}}); err != nil {
+			if was != nil && was.Version == version {
+				fmt.Fprintf(out, "%s: nothing changes, it is %s\n", before.Node, pinText(*was))
+				return nil
+			}
+			h, err := pinOrder(ctx, &f, agent, http.MethodPut, url.Values{"to": {version}, "reason": {reason}})
+			if err != nil {
 				return err
 			}
+			warn(cmd, h)
 			if h, err = accepted(ctx, &f, agent, h); err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s: Envoy runs %s; newer configurations wait for dmsc xds resume\n", h.Node, version)
+			text := "Envoy runs " + version
+			if slices.ContainsFunc(before.Generations, func(g node.GenerationStatus) bool { return g.Version == version && g.Served }) {
+				text = "Envoy goes on with " + version
+			}
+			if was != nil {
+				text += ", and no longer " + was.Version
+			}
+			fmt.Fprintf(out, "%s: %s; newer configurations wait for dmsc xds resume\n", h.Node, text)
+			if p := h.Pinned; p != nil && p.WithheldCount > 0 {
+				fmt.Fprintf(out, "%s: %s\n", h.Node, withheldText(*p))
+			}
 			return nil
-		}),
+		})(cmd, args)
 	}
 	addPinned(cmd, &f)
 	cmd.Flags().StringVar(&to, "to", "-1", "version, or the beginning of one, or how many configurations to go back from the newest")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever reads dmsc status")
+	cmd.Flags().StringVar(&reason, "reason", "", fmt.Sprintf("why, for whoever reads dmsc status; at most %d bytes", node.MaxReason))
 	return cmd
+}
+
+// warn prints what is amiss with an order that was carried out.
+func warn(cmd *cobra.Command, h node.HistoryStatus) {
+	if h.Warning != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", h.Warning)
+	}
 }
 
 func resumeCommand() *cobra.Command {
@@ -164,7 +223,9 @@ func resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "resume --state-dir DIR", Args: cobra.NoArgs,
 		Short: "End a rollback: give the Envoy of a node the newest configuration again",
-		RunE: f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return f.run(func(ctx context.Context, out io.Writer, agent admin.Client) error {
 			h, err := pinOrder(ctx, &f, agent, http.MethodGet, nil) // it is the right one
 			if err != nil {
 				return err
@@ -176,12 +237,13 @@ func resumeCommand() *cobra.Command {
 			if h, err = pinOrder(ctx, &f, agent, http.MethodDelete, nil); err != nil {
 				return err
 			}
+			warn(cmd, h)
 			if h, err = accepted(ctx, &f, agent, h); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "%s: Envoy runs the newest configuration again\n", h.Node)
 			return nil
-		}),
+		})(cmd, args)
 	}
 	addPinned(cmd, &f)
 	return cmd

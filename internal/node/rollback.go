@@ -51,7 +51,10 @@ type HistoryStatus struct {
 	Pinned *PinStatus `json:"pinned,omitempty"`
 	// Generations are newest first.
 	Generations []GenerationStatus `json:"generations"`
-	// Refusals are what Envoy has refused of what it is given.
+	// Given is the version of what Envoy is given: the generation that is served
+	// with the newest endpoints. Refusals are what Envoy has refused and that waits
+	// for a better version.
+	Given    string          `json:"given"`
 	Refusals []RefusalStatus `json:"refusals"`
 	// Warning is about an order that was carried out.
 	Warning string `json:"warning,omitempty"`
@@ -97,6 +100,7 @@ func (n *Node) history(now time.Time) (HistoryStatus, error) {
 		return out, err
 	}
 	st, _ := n.envoy.Status(id)
+	out.Given = st.Wanted
 	if p := n.picture.Load(); p != nil {
 		out.Pinned = xdsStatus(st, p.split, now).Pinned
 		out.Refusals = parked(p.refusals, st, now)

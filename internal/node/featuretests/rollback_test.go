@@ -38,9 +38,7 @@ func TestARollbackStaysUntilItIsEnded(t *testing.T) {
 	n.everywhere("b/1")
 	n.settled("sg-2")
 	after := sg2.envoy.hosts("dmsc/ingress")
-	knows := func(name string) bool {
-		return strings.Contains(sg2.envoy.routes("dmsc/ingress").String(), `"`+name+`/*"`)
-	}
+	knows := sg2.knows
 	if len(before) == 0 || !knows("b/1") {
 		t.Fatalf("hosts %v, then %v", before, after)
 	}
@@ -109,7 +107,7 @@ func (a *agent) rollback(without string) node.GenerationStatus {
 
 // knows: the agent's Envoy routes a name.
 func (a *agent) knows(name string) bool {
-	return strings.Contains(a.envoy.routes("dmsc/ingress").String(), `"`+name+`"`)
+	return strings.Contains(a.envoy.routes("dmsc/ingress").String(), `"`+name+`/*"`)
 }
 
 // Neighbours must not send what a pinned Envoy cannot deliver, nor what is gone.
