@@ -142,13 +142,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.use(s.initial)
 	if s.watcher != nil {
 		watching.Go(func() {
-			err := s.watcher.Run(ctx, func() {
+			s.watcher.Run(ctx, func() {
 				set, err := policy.Load(s.cfg.Policies)
 				s.send(ctx, loaded{set, err})
-			}, func(err error) { s.log.Warn("watching the policies", "err", err) })
-			if err != nil {
-				s.log.Error("policies are no longer watched", "err", err)
-			}
+			}, func(err error) { s.log.Warn("changes of the policies may be noticed late", "err", err) })
 		})
 	}
 	s.soon = time.NewTimer(time.Hour)

@@ -21,6 +21,9 @@ type Pair struct {
 // String is there so that no log has the key.
 func (p Pair) String() string { return "certificate until " + p.Ends.UTC().Format(time.RFC3339) }
 
+// Equal reports whether both are the same bytes.
+func (p Pair) Equal(o Pair) bool { return bytes.Equal(p.Chain, o.Chain) && bytes.Equal(p.Key, o.Key) }
+
 // LoadPair reads a certificate and its key, and finds what Envoy would refuse of
 // them, or its clients. read is os.ReadFile. The error says which file, what is
 // wrong and what to do, and has nothing of the key.

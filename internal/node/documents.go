@@ -179,12 +179,13 @@ func refsOf(o translator.Origin, set border.Set) (refs []border.Ref) {
 
 // watchDocuments reads them again whenever they change.
 func (n *Node) watchDocuments(ctx context.Context) error {
-	return n.documents.Run(ctx, func() {
+	n.documents.Run(ctx, func() {
 		set, err := readDocuments(n.documents)
 		_ = n.post(ctx, documentsRead{set, err})
 	}, func(err error) {
 		n.log.Warn("changes of the documents may be noticed late", "path", n.documents.Path(), "err", err)
 	})
+	return nil
 }
 
 // documentsRead: the documents have changed, for good or bad.

@@ -224,7 +224,8 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return n.watchDocuments(ctx) })
 	}
 	if n.certificate != nil {
-		g.Go(func() error { return n.watchCertificate(ctx) })
+		first := n.loop.outside
+		g.Go(func() error { return n.watchCertificate(ctx, first) })
 	}
 	if n.scsc != nil {
 		g.Go(func() error { return n.scsc.Run(ctx) })

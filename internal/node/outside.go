@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,17 +90,18 @@ func (n *Node) lastPair() border.Pair {
 	return last
 }
 
-// handOver gives Envoy the operator's files if they are good.
-func (n *Node) handOver(last border.Pair, now time.Time) outside {
-	o := n.cfg.Outside
-	pair, err := border.LoadPair(o.Certificate, o.Key, now, os.ReadFile)
-	if err == nil && !(bytes.Equal(pair.Chain, last.Chain) && bytes.Equal(pair.Key, last.Key)) {
-		err = n.writeSecret(pair)
-	}
+// handOver gives Envoy the operator's files if they are good, or what is served.
+func (n *Node) handOver(served border.Pair, now time.Time) outside {
+	pair, err := border.LoadPair(n.cfg.Outside.Certificate, n.cfg.Outside.Key, now, os.ReadFile)
 	if err != nil {
-		return outside{last, err}
+		pair = served
 	}
-	return outside{pair, nil}
+	if there := n.lastPair(); !pair.Ends.IsZero() && !pair.Equal(there) {
+		if failed := n.writeSecret(pair); failed != nil {
+			return outside{there, errors.Join(err, failed)}
+		}
+	}
+	return outside{pair, err}
 }
 
 // writeSecret renames the file into place, which is what Envoy notices.
@@ -120,11 +120,12 @@ func (n *Node) writeSecret(p border.Pair) error {
 }
 
 // watchCertificate looks at the files whenever they change, and at the clock.
-func (n *Node) watchCertificate(ctx context.Context) error {
+func (n *Node) watchCertificate(ctx context.Context, now outside) error {
 	changed := make(chan struct{}, 1)
-	done := make(chan error, 1)
+	done := make(chan struct{})
 	go func() {
-		done <- n.certificate.Run(ctx, func() { kick(changed) }, func(err error) {
+		defer close(done)
+		n.certificate.Run(ctx, func() { kick(changed) }, func(err error) {
 			n.log.Warn("changes of the certificate may be noticed late", "path", n.certificate.Path(), "err", err)
 		})
 	}()
@@ -134,10 +135,11 @@ func (n *Node) watchCertificate(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-tick.C:
-		case err := <-done:
-			return err
+		case <-done: // with ctx
+			return nil
 		}
-		_ = n.post(ctx, certificateRead{n.handOver(n.lastPair(), time.Now())})
+		now = n.handOver(now.served, time.Now())
+		_ = n.post(ctx, certificateRead{now})
 	}
 }
 

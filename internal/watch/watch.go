@@ -56,25 +56,36 @@ func (w *Watcher) Also(files []string) { w.also, w.seen.also = files, digestOf(f
 
 // Run calls changed 200 ms after each change, or 1.1 s where no event tells of
 // it; a path that is never left alone is told of each second all the same. It
-// calls warn when events were lost, which only delays. Run itself calls both,
-// and runs once at a time. It returns nil when ctx ends, and an error when it
-// cannot start.
-func (w *Watcher) Run(ctx context.Context, changed func(), warn func(error)) error {
-	events, err := fsnotify.NewWatcher()
+// calls warn when events were lost, or there are none to be had (a folder that is
+// not there, a limit of the system), which only delays. Run itself calls both,
+// and runs once at a time. It returns when ctx ends.
+func (w *Watcher) Run(ctx context.Context, changed func(), warn func(error)) {
+	events, err := w.events()
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", w.path, err)
+		warn(err)
+		w.run(ctx, nil, nil, changed, warn)
+		return
 	}
 	defer events.Close()
-	// A file is replaced by renaming another: its folder reports that.
+	w.run(ctx, events.Events, events.Errors, changed, warn)
+}
+
+// events are those of the file system, of the folder of a file: a file is
+// replaced by renaming another, and its folder reports that.
+func (w *Watcher) events() (*fsnotify.Watcher, error) {
+	events, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", w.path, err)
+	}
 	folder := w.path
 	if info, err := os.Stat(w.path); err != nil || !info.IsDir() {
 		folder = filepath.Dir(w.path)
 	}
 	if err := events.Add(folder); err != nil {
-		return fmt.Errorf("watch %s: %w", folder, err)
+		events.Close()
+		return nil, fmt.Errorf("watch %s: %w", folder, err)
 	}
-	w.run(ctx, events.Events, events.Errors, changed, warn)
-	return nil
+	return events, nil
 }
 
 // run is Run without the file system's events.

@@ -253,9 +253,10 @@ func TestRunSeesAFileReplacedByRenaming(t *testing.T) {
 		write(t, path, "old")
 		w, start := New(watched), time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
-		changes, done := make(chan string), make(chan error)
+		changes, done := make(chan string), make(chan struct{})
 		go func() {
-			done <- w.Run(ctx, func() {
+			defer close(done)
+			w.Run(ctx, func() {
 				text, err := os.ReadFile(path)
 				if err != nil {
 					t.Error(err)
@@ -276,16 +277,29 @@ func TestRunSeesAFileReplacedByRenaming(t *testing.T) {
 			t.Errorf("the changes of %s took %v: no event was heard", watched, took)
 		}
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		<-done
 	}
 }
 
-func TestRunSaysWhatItCannotWatch(t *testing.T) {
+// What cannot be watched, since it is not there yet, is looked at all the same.
+func TestRunSeesAFileInAFolderThatComesLater(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "none")
-	err := New(filepath.Join(folder, "f.yaml")).Run(t.Context(), nil, nil)
-	if err == nil || !strings.HasPrefix(err.Error(), "watch "+folder+": ") {
-		t.Errorf("error %v", err)
+	path := filepath.Join(folder, "f.yaml")
+	w := New(path)
+	ctx, cancel := context.WithCancel(t.Context())
+	changes, warnings, done := make(chan struct{}, 8), make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Run(ctx, func() { changes <- struct{}{} }, func(err error) { warnings <- err })
+	}()
+	if err := <-warnings; !strings.HasPrefix(err.Error(), "watch "+folder+": ") {
+		t.Errorf("warning %v", err)
 	}
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "new")
+	<-changes
+	cancel()
+	<-done
 }
