@@ -2,12 +2,12 @@ package border
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -30,8 +30,11 @@ func (p Pair) Equal(o Pair) bool { return bytes.Equal(p.Chain, o.Chain) && bytes
 func LoadPair(certificate, key string, now time.Time, read func(string) ([]byte, error)) (Pair, error) {
 	chain, err1 := readPEM(certificate, read)
 	secret, err2 := readPEM(key, read)
-	if err := errors.Join(err1, err2); err != nil {
-		return Pair{}, fmt.Errorf("%w; put the whole file there, for the user of the agent to read", err)
+	switch what := "; put the whole file there, for the user of the agent to read"; {
+	case err1 != nil && err2 != nil:
+		return Pair{}, fmt.Errorf("%w, and %w%s", err1, err2, what)
+	case err1 != nil || err2 != nil:
+		return Pair{}, fmt.Errorf("%w%s", cmp.Or(err1, err2), what)
 	}
 	if err := checkCertificates(certificate, chain); err != nil {
 		return Pair{}, fmt.Errorf("%w; put the whole file there", err)

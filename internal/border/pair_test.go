@@ -75,7 +75,7 @@ func TestOnlyAPairThatEnvoyAndItsClientsTakeIsGood(t *testing.T) {
 		"ed25519":                  {ed, edPEM, ""},
 		"no certificate":           {missing, key, "open cert.pem: file does not exist; put the whole file there"},
 		"no key":                   {good, missing, "open key.pem: file does not exist; put the whole file there"},
-		"neither":                  {missing, missing, "open cert.pem: file does not exist\nopen key.pem: file does not exist; put"},
+		"neither":                  {missing, missing, "open cert.pem: file does not exist, and open key.pem: file does not exist; put"},
 		"empty":                    {"", key, "cert.pem has 0 bytes and is no PEM file; put"},
 		"garbage":                  {good, "garbage", "key.pem has 7 bytes and is no PEM file; put"},
 		"half a certificate":       {good[:len(good)/2], key, "cert.pem:1: the PEM block is damaged; put"},
