@@ -9,10 +9,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
@@ -107,11 +110,25 @@ func explainCommand() *cobra.Command {
 	return cmd
 }
 
-// request is the one to follow.
+// authorityLetters are what a host and a port are written with.
+const authorityLetters = "abcdefghijklmnopqrstuvwxyz0123456789._-:[]"
+
+// request is the one to follow. What no client can send, or Envoy's codec would
+// refuse, is a slip of the pen.
 func (f *explainFlags) request(name string) (envoysim.Request, error) {
-	r := envoysim.Request{Method: strings.ToUpper(f.method), Authority: f.authority, Path: f.path}
-	if r.Authority == "" {
-		r.Authority = f.at
+	r := envoysim.Request{Method: strings.ToUpper(f.method), Authority: cmp.Or(f.authority, f.at), Path: f.path}
+	switch {
+	case f.method == "" || !httpguts.ValidHeaderFieldName(f.method):
+		return r, fmt.Errorf("--method %q is not one word such as GET, POST or CONNECT", f.method)
+	case strings.ContainsFunc(f.authority, func(c rune) bool { return !strings.ContainsRune(authorityLetters, unicode.ToLower(c)) }):
+		return r, fmt.Errorf("--authority %q is not HOST or HOST:PORT: letters, digits and . _ - : are allowed, and [ ] for IPv6", f.authority)
+	case f.path == "*" && r.Method == "OPTIONS":
+	case !strings.HasPrefix(f.path, "/"):
+		return r, fmt.Errorf("--path %q does not begin with a slash (only OPTIONS may ask for *)", f.path)
+	case strings.ContainsFunc(f.path, func(c rune) bool { return c <= ' ' || c >= 0x7f }):
+		return r, fmt.Errorf("--path %q has characters that no request line has: write them as %%20 and the like", f.path)
+	case !httpguts.ValidHeaderFieldValue(name):
+		return r, fmt.Errorf("name %q has control characters", name)
 	}
 	if name != "" {
 		r.Headers = append(r.Headers, envoysim.Header{Name: "dmsc-service-prefix", Value: name})
@@ -120,6 +137,14 @@ func (f *explainFlags) request(name string) (envoysim.Request, error) {
 		key, value, ok := strings.Cut(h, "=")
 		if !ok || key == "" {
 			return r, fmt.Errorf("header %q is not NAME=VALUE", h)
+		}
+		switch {
+		case strings.EqualFold(key, "host"):
+			return r, fmt.Errorf("header %q: the host is given by --authority", h)
+		case !httpguts.ValidHeaderFieldName(key):
+			return r, fmt.Errorf("header %q: %q is no name of a header: letters, digits and - _ . are allowed", h, key)
+		case !httpguts.ValidHeaderFieldValue(value):
+			return r, fmt.Errorf("header %q: the value has control characters", h)
 		}
 		r.Headers = append(r.Headers, envoysim.Header{Name: strings.ToLower(key), Value: value})
 	}
@@ -132,6 +157,9 @@ type offline struct {
 	*topology.Topology
 	*envoysim.Network
 	ribs map[dmsc.NodeID]*rib.RIB
+	// why is the entry that answers a name at a node, nil for none or where that
+	// is not known.
+	why  func(at dmsc.NodeID, name string) *reason
 	pods map[string]string // by address
 	// Of a network that runs: the nodes that others know at their addresses, and
 	// why some have not answered.
@@ -174,6 +202,12 @@ func lazily(t *topology.Topology, views func(dmsc.NodeID) *linkstate.View, route
 
 func newOffline(t *topology.Topology) *offline {
 	o := &offline{Topology: t, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)}
+	o.why = func(at dmsc.NodeID, name string) *reason {
+		if e := o.ribs[at].Lookup(name); e != nil {
+			return reasonOf(node.StatusOf(e), nil)
+		}
+		return nil
+	}
 	for _, p := range t.Pods {
 		for _, s := range p.Services {
 			o.pods[net.JoinHostPort(s.Address, strconv.Itoa(int(s.Port)))] = p.Name
@@ -195,7 +229,7 @@ func envoy(s translator.State) (*envoysim.Node, error) {
 	return n, nil
 }
 
-// dumps are Envoys that run. Why they have what they have is not known.
+// dumps are Envoys that run. Why they have what they have, they do not know.
 type dumps struct {
 	*offline
 	envoys map[dmsc.NodeID]*envoysim.Node
@@ -203,7 +237,7 @@ type dumps struct {
 
 func newDumps(name string) dumps {
 	return dumps{
-		&offline{Topology: &topology.Topology{Name: name}, ribs: make(map[dmsc.NodeID]*rib.RIB), pods: make(map[string]string)},
+		newOffline(&topology.Topology{Name: name}),
 		make(map[dmsc.NodeID]*envoysim.Node),
 	}
 }
@@ -340,7 +374,9 @@ func explain(o *offline, f *explainFlags, r envoysim.Request) (*explanation, err
 	e.Answer = answered{Status: step.Reply.Status, Error: step.Reply.Error(), Pod: step.Pod, PodName: o.host(step.Pod)}
 	if last := e.Hops[len(e.Hops)-1]; step.Pod != "" {
 		e.Answer.Unknown = last.toNode()
-		e.Answer.Headers = headerLines(step.Request.Headers)
+		if e.Answer.Bytes = step.Terminated; !step.Terminated {
+			e.Answer.Headers = headerLines(step.Request.Headers)
+		}
 	}
 	if err := e.addWays(o, r); err != nil {
 		return nil, err

@@ -4,9 +4,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/internal/lab/labtest"
 	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/internal/topology"
+	"github.com/dmsc-mesh/dmsc/linkstate/rib"
+	"github.com/dmsc-mesh/dmsc/translator"
+	"github.com/dmsc-mesh/dmsc/translator/envoysim"
 )
 
 // What an Envoy says of itself is explained as the topology is that it was
@@ -45,7 +50,10 @@ func TestExplainTakesWhatAnEnvoyRuns(t *testing.T) {
 	}
 
 	// The same from its agent, whose neighbour is known at that address.
-	sg1 := &fakeNode{about: about("sg-1"), dump: string(dump), adjacencies: []node.AdjacencyStatus{{Neighbor: "sr-2", Data: ip + ":15951"}}}
+	sg1 := &fakeNode{about: about("sg-1"), lookups: map[string]node.Lookup{"b/4": {
+		Published: &node.EntryStatus{Prefix: "b/4", Kind: "announced", Distance: 20, Egress: []dmsc.NodeID{"sg-4"}, NextHops: []string{"sr-2"}, Backup: []string{"sr-1"}},
+		Steering:  []node.SteeringStatus{{PolicyID: "p-1", Paths: []node.PathStatus{{Nodes: []dmsc.NodeID{"sg-1", "sr-1", "sg-4"}, WeightPercent: 30}}}},
+	}}, dump: string(dump), adjacencies: []node.AdjacencyStatus{{Neighbor: "sr-2", Data: ip + ":15951"}}}
 	sr2 := &fakeNode{about: about("sr-2"), dump: `{"configs": []}`}
 	ask := "dmsc explain --node sg-1 b/4 --server " + sg1.serve(t)
 	for _, c := range []struct{ line, end string }{
@@ -53,9 +61,56 @@ func TestExplainTakesWhatAnEnvoyRuns(t *testing.T) {
 		{ask + " --server " + sr2.serve(t), "of which nothing is known: the Envoy of sr-2: config_dump: there is no bootstrap with a node.id in it\nexit 2\n"},
 	} {
 		live := command(t, c.line)
+		because := "  because  b/4 announced, of sg-4 at distance 20, by sr-2, alternate sr-1"
+		if !strings.Contains(offline, because+"\n") || !strings.Contains(live, because+", steered by policy p-1, 30% along sg-1>sr-1>sg-4\n") {
+			t.Errorf("%s\nhas not the reason of the topology and the policy, %s", live, because)
+		}
 		want := "! dmsc: the request goes on to sr-2 at " + ip + ":15951, " + c.end
 		if !strings.HasSuffix(live, want) || !strings.Contains(live, "  try      sr-2 at "+ip+":15951\n") {
 			t.Errorf("%s\ndoes not end with %s", live, want)
+		}
+	}
+}
+
+// A host outside the mesh hears nothing of the mesh, and behind a CONNECT no
+// headers at all; the explanation does not pretend otherwise.
+func TestExplainShowsWhatAHostOutsideGets(t *testing.T) {
+	topo := topology.Figure2()
+	views := topo.Views()
+	o := newOffline(topo)
+	state := offlineState(topo, views("sg-1"), rib.Compute(views("sg-1")))
+	state.Externals = []translator.External{
+		{Name: "web", Host: "web.example", Port: 80, Protocol: dmsc.HTTP1, Endpoints: []string{"192.0.2.1"}},
+		{Name: "db", Host: "db.example", Port: 5432, Protocol: dmsc.TCP, Endpoints: []string{"192.0.2.2"}},
+	}
+	sg1, err := envoy(state)
+	if err == nil {
+		o.Network, err = envoysim.NewNetwork(map[dmsc.NodeID]*envoysim.Node{"sg-1": sg1})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		explainFlags
+		want string
+	}{
+		{explainFlags{at: "sg-1", method: "GET", path: "/", authority: "web.example", headers: []string{"accept=*/*"}}, "\nanswer 200 of 192.0.2.1:80, which gets\n  accept: */*\n"},
+		{explainFlags{at: "sg-1", method: "CONNECT", path: "/", authority: "db.example:5432"}, "\nanswer 200, and from then on the bytes of 192.0.2.2:5432, which gets the client's and no headers\n"},
+	} {
+		r, err := c.request("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := explain(o, &c.explainFlags, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		if err := printExplanation(&text, e); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(text.String(), c.want) {
+			t.Errorf("%s\ndoes not end with %s", text.String(), c.want)
 		}
 	}
 }

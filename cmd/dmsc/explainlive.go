@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,27 @@ func liveNetwork(cmd *cobra.Command, f *nodeFlags) (*offline, error) {
 		}
 	}
 	d.Network = envoysim.Join(d.envoys, d.neighbours)
+	d.why = func(at dmsc.NodeID, name string) *reason {
+		if _, err := dmsc.ParsePrefix(name); err != nil {
+			return nil // of a host outside the mesh
+		}
+		for _, r := range answers {
+			if r.about.Node != at {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			var l node.Lookup
+			err := r.Read(ctx, "/api/v1/lookup", url.Values{"name": {name}}, &l)
+			if err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s does not say why it has %s: %v\n", at, name, err)
+			}
+			if l.Published != nil {
+				return reasonOf(*l.Published, l.Steering)
+			}
+		}
+		return nil
+	}
 	return d.offline, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/node"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator/envoysim"
 )
@@ -61,7 +62,11 @@ type reason struct {
 	Local     bool          `json:"local"`
 	NextHops  []string      `json:"next_hops"`
 	Backup    []string      `json:"backup"`
+	NoBackup  string        `json:"no_backup,omitempty"` // why there is none
 	Instances []string      `json:"instances"`
+	// Steering are the policies that send a share along explicit paths, at the
+	// gateway; a topology has none.
+	Steering []node.SteeringStatus `json:"steering,omitempty"`
 }
 
 type shareOut struct {
@@ -100,8 +105,10 @@ type answered struct {
 	PodName string `json:"pod_name,omitempty"`
 	// Unknown: the address and name are no pod's but those of a node that is not here.
 	Unknown bool `json:"unknown,omitempty"`
-	// Headers of ours that the pod is sent.
+	// Headers that it is sent besides the method, the host and the path. Bytes:
+	// none of these, as a CONNECT ends before it.
 	Headers []string `json:"headers,omitempty"`
+	Bytes   bool     `json:"bytes,omitempty"`
 }
 
 func (a answered) who() string { return named(a.PodName, a.Pod) }
@@ -130,8 +137,8 @@ func (e *explanation) add(o *offline, s *envoysim.Step, r envoysim.Request) {
 		Headers: headerLines(r.Headers), Shares: []shareOut{}, Tries: []tryOut{},
 	}
 	onPath := strings.Contains(d.Key, ">")
-	if en := o.ribs[s.Node].Lookup(strings.TrimSuffix(serviceOf(d, r), "/")); en != nil && d.Domain != "*" && !onPath {
-		h.Why = reasonOf(en)
+	if name := strings.TrimSuffix(serviceOf(d, r), "/"); d.VirtualHost != "" && d.Domain != "*" && !onPath {
+		h.Why = o.why(s.Node, name)
 	}
 	for i, share := range d.Shares {
 		out := shareOut{Cluster: share.Cluster, Weight: share.Weight, Chosen: i == s.Share, Hosts: []hostOut{}}
@@ -203,18 +210,11 @@ func serviceOf(d *envoysim.Decision, r envoysim.Request) string {
 	return d.Key
 }
 
-func reasonOf(en *rib.Entry) *reason {
-	why := &reason{
-		Prefix: en.Prefix.String(), Kind: en.Kind.String(), Distance: en.Distance, Egress: en.Egress, Local: en.Local,
-		NextHops: []string{}, Backup: []string{}, Instances: []string{},
+func reasonOf(e node.EntryStatus, steering []node.SteeringStatus) *reason {
+	return &reason{
+		Prefix: e.Prefix, Kind: e.Kind, Distance: e.Distance, Egress: e.Egress, Local: e.Local, NextHops: e.NextHops, Backup: e.Backup,
+		NoBackup: e.NoBackup, Instances: append([]string{}, e.Instances...), Steering: steering,
 	}
-	if en.Group != nil {
-		why.NextHops, why.Backup = hops(en.Group.Primaries), hops(en.Group.Backup)
-	}
-	for _, i := range en.Instances {
-		why.Instances = append(why.Instances, i.String())
-	}
-	return why
 }
 
 func (r *reason) String() string {
@@ -226,10 +226,18 @@ func (r *reason) String() string {
 		text += fmt.Sprintf(", of %s at distance %d, by %s", comma(r.Egress), r.Distance, comma(r.NextHops))
 		if len(r.Backup) > 0 {
 			text += ", alternate " + comma(r.Backup)
+		} else if r.NoBackup != "" {
+			text += ", no alternate: " + r.NoBackup
 		}
 	}
 	if len(r.Instances) > 0 {
 		text += ", instances " + comma(r.Instances)
+	}
+	for _, s := range r.Steering {
+		text += ", steered by policy " + s.PolicyID
+		for _, p := range s.Paths {
+			text += fmt.Sprintf(", %d%% along %s", p.WeightPercent, strings.Join(ids(p.Nodes), ">"))
+		}
 	}
 	return text
 }
@@ -256,6 +264,8 @@ func printExplanation(w io.Writer, e *explanation) error {
 		for _, h := range a.Headers {
 			fmt.Fprintf(&b, "  %s\n", h)
 		}
+	case a.Bytes:
+		fmt.Fprintf(&b, "%d, and from then on the bytes of %s, which gets the client's and no headers\n", a.Status, named(a.PodName, a.Pod))
 	case a.Pod != "":
 		fmt.Fprintf(&b, "%d of %s, which gets\n", a.Status, strings.TrimSpace(a.PodName+" "+a.Pod))
 		for _, h := range a.Headers {

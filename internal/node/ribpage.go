@@ -59,7 +59,8 @@ type EntryStatus struct {
 	InEnvoy string `json:"in_envoy,omitempty"`
 }
 
-func entryStatus(e *rib.Entry) EntryStatus {
+// StatusOf is an entry as the pages have it.
+func StatusOf(e *rib.Entry) EntryStatus {
 	out := EntryStatus{
 		Prefix: e.Prefix.String(), Kind: e.Kind.String(), Distance: e.Distance, Egress: some(e.Egress),
 		NextHops: []string{}, Backup: []string{}, Local: e.Local, NoBackup: e.NoBackup,
@@ -146,7 +147,7 @@ func (n *Node) ribPage(q url.Values) (any, error) {
 	return n.list(q, func(p *picture) iter.Seq[any] {
 		return func(yield func(any) bool) {
 			for e := range entries(p.rib) {
-				if !yield(entryStatus(e)) {
+				if !yield(StatusOf(e)) {
 					return
 				}
 			}
@@ -162,7 +163,7 @@ func (n *Node) fibPage(q url.Values) (any, error) {
 				return
 			}
 			for e := range entries(p.publication.rib) {
-				s := entryStatus(e)
+				s := StatusOf(e)
 				s.InEnvoy = p.inEnvoy(e)
 				if !yield(s) {
 					return
@@ -310,11 +311,11 @@ func (n *Node) lookupPage(q url.Values) (any, error) {
 	}
 	e := p.rib.Lookup(name.String())
 	if e != nil {
-		out.Computed = new(entryStatus(e))
+		out.Computed = new(StatusOf(e))
 	}
 	if p.publication != nil {
 		if pe := p.publication.rib.Lookup(name.String()); pe != nil {
-			out.Published = new(entryStatus(pe))
+			out.Published = new(StatusOf(pe))
 			out.Published.InEnvoy = p.inEnvoy(pe)
 		}
 	}

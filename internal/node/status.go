@@ -362,7 +362,7 @@ func (n *Node) Status() Status {
 	s.Adjacencies = p.adjacencies(time.Now())
 	s.Pods = append(s.Pods, p.pods...)
 	for e := range entries(p.rib) {
-		s.FIB = append(s.FIB, entryStatus(e))
+		s.FIB = append(s.FIB, StatusOf(e))
 	}
 	for _, st := range p.policies {
 		s.Policies = append(s.Policies, policyStatus(st))

@@ -76,6 +76,10 @@ func (n *Node) Route(listener string, r Request) (*Decision, error) {
 	if r.Path == "" && !r.isConnect() {
 		r.Path = "/"
 	}
+	r.Headers = slices.Clone(r.Headers)
+	for i, h := range r.Headers {
+		r.Headers[i].Value = strings.Trim(h.Value, " \t") // no part of it (RFC 9110 §5.5)
+	}
 	d := &Decision{Listener: listener, Table: m.table, Route: -1}
 	if d.Reply, err = m.admit(&r); d.Reply != nil || err != nil {
 		return d, err

@@ -88,9 +88,11 @@ type Step struct {
 	// Reply is what this Envoy answers in the end.
 	Reply Reply
 	// Pod is the address of the host outside the network that gave the answer,
-	// "" when an Envoy did; Request is what that host was sent.
-	Pod     string
-	Request Request
+	// "" when an Envoy did; Request is what that host was sent, of which it gets
+	// nothing but the bytes behind it if a CONNECT ends before (Terminated).
+	Pod        string
+	Request    Request
+	Terminated bool
 }
 
 // Try is one attempt at a host: refused, or answered by the next Envoy (Next)
@@ -285,9 +287,9 @@ func (w *walk) try(s *Step, m *manager, share Share, host Host, retry *Retry) (a
 		if t.Next, err = w.pass(next.node, next.listener, share.Request); err != nil {
 			return false, err
 		}
-		reply, s.Pod, s.Request = t.Next.Reply, t.Next.Pod, t.Next.Request
+		reply, s.Pod, s.Request, s.Terminated = t.Next.Reply, t.Next.Pod, t.Next.Request, t.Next.Terminated
 	} else {
-		reply, s.Pod, s.Request = Reply{Status: 200}, host.Address, share.Request
+		reply, s.Pod, s.Request, s.Terminated = Reply{Status: 200}, host.Address, share.Request, share.Terminate
 		if w.Pod != nil {
 			reply = w.Pod(host.Address, share.Request)
 		}
