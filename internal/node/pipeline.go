@@ -46,6 +46,8 @@ type loopState struct {
 	running                   *publication // the newest that Envoy has ACKed as a whole
 	acked                     string       // version
 	unpublished               bool         // Envoy runs the last good set, not what follows from the state of now
+	toldAt                    time.Time    // heard, of told
+	told                      bool         // see allTold
 	publishAt                 time.Time    // give Envoy what there is, synced or not
 	withheld                  bool         // our Envoy was silent: see withholds
 	documents                 documents

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -107,28 +108,79 @@ func TestAnEnvoyThatForwardsKeepsItsFIBUntilTheNetworkHasTold(t *testing.T) {
 	}
 	part := linkstate.NewRecords(node("sg-1", "sr-2"))
 	whole := linkstate.NewRecords(node("sg-1", "sr-2"), node("sr-2", "sg-1"))
-	heard := t0.Add(time.Second)
-	for _, c := range []struct {
-		name            string
-		synced, forward bool
-		records         linkstate.Records
-		after           time.Duration // of the start
-	}{
-		{"not synchronized", false, true, whole, publishLimit},
-		{"Envoy is new", true, false, part, time.Second},
-		{"a neighbour has not told", true, true, part, publishLimit},
-		{"all have told", true, true, whole, time.Second + lull},
-	} {
-		n := &Node{started: t0}
-		n.loop.dataPlane, n.loop.dataPlaneKnown, n.loop.heard = c.forward, true, heard
-		got := n.complete(&linkstate.View{Synced: c.synced, Records: c.records}, heard)
-		if want := t0.Add(c.after); !got.Equal(want) {
-			t.Errorf("%s: to be published %v after the start, not %v", c.name, got.Sub(t0), c.after)
+	type news struct {
+		after   time.Duration // of the start
+		records linkstate.Records
+	}
+	// published runs the turns of a loop, which gets these records and ends when it
+	// may replace what Envoy runs; that long after the start.
+	published := func(synced, forwards bool, comes ...news) time.Duration {
+		n, now, view := &Node{started: t0}, t0, &linkstate.View{Synced: synced}
+		n.loop.dataPlane, n.loop.dataPlaneKnown = forwards, true
+		for {
+			for len(comes) > 0 && !now.Before(t0.Add(comes[0].after)) {
+				view.Records, n.loop.heard, comes = comes[0].records, now, comes[1:]
+			}
+			at := n.complete(view, now)
+			if len(comes) == 0 && !now.Before(at) {
+				return now.Sub(t0)
+			}
+			if now = now.Add(lull / 20); at.Before(now) && len(comes) > 0 {
+				t.Fatalf("published %v after the start, before %v", at.Sub(t0), comes[0].after)
+			}
 		}
 	}
-	n := &Node{started: t0}
-	n.loop.dataPlane, n.loop.dataPlaneKnown, n.loop.heard = true, true, t0.Add(publishLimit-1)
-	if at := n.complete(&linkstate.View{Synced: true, Records: whole}, t0.Add(publishLimit)); at.After(t0.Add(publishLimit)) {
-		t.Errorf("records that keep coming delay it by %v", at.Sub(t0))
+	soon, later := publishLimit/10, publishLimit/5
+	for promise, c := range map[string]struct{ got, want time.Duration }{
+		"a neighbour that does not answer is given up":      {published(false, true, news{0, whole}), publishLimit},
+		"an Envoy as new as its agent waits for nothing":    {published(true, false, news{0, part}), 0},
+		"a node that others name and that has told nothing": {published(true, true, news{0, part}), publishLimit},
+		"all have told, and nothing comes any more":         {published(true, true, news{0, whole}), lull},
+		"a moment after the last one has told":              {published(true, true, news{0, part}, news{later, whole}), later + lull},
+		"records that still come are waited for":            {published(true, true, news{soon, whole}, news{soon + lull/2, whole}), soon + 3*lull/2},
+		"records that keep coming are not waited for, in the end": {published(true, true, func() (all []news) {
+			for at := time.Duration(0); at < publishLimit; at += lull / 2 {
+				all = append(all, news{at, whole})
+			}
+			return all
+		}()...), publishLimit},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: published %v after the start, not %v", promise, c.got, c.want)
+		}
+	}
+}
+
+// Each probe and each acknowledgement is a turn, and a database may be large.
+func TestTheDatabaseIsWalkedOnceForEachChangeWhileItsEndIsAwaited(t *testing.T) {
+	var links []linkstate.Link
+	for i := range 100 {
+		links = append(links, linkstate.Link{Remote: dmsc.NodeID(fmt.Sprintf("sr-%d", i)), ID: "0"})
+	}
+	records := linkstate.NewRecords(&linkstate.LSA{
+		Key: linkstate.Key{Origin: "sg-1", Type: linkstate.TypeNode}, Content: &linkstate.NodeLSA{Links: links},
+	})
+	n, view := &Node{started: t0}, &linkstate.View{Synced: true, Records: records}
+	n.loop.dataPlane, n.loop.dataPlaneKnown, n.loop.heard = true, true, t0
+	walks := func(after time.Duration, turn func()) bool { // a walk of so many makes maps
+		return testing.AllocsPerRun(1, func() {
+			turn()
+			n.complete(view, t0.Add(after))
+		}) > 0
+	}
+	forget := func() { n.loop.toldAt = time.Time{} }
+	if walks(lull-1, forget) {
+		t.Error("walked while records may still come")
+	}
+	if !walks(lull, forget) {
+		t.Error("not walked when none has come for a while: this test is blind")
+	}
+	if walks(lull, func() {}) {
+		t.Error("walked again although nothing came")
+	}
+	n.loop.heard = t0.Add(lull)
+	view.Records = linkstate.NewRecords()
+	if at := n.complete(view, t0.Add(2*lull)); !at.Equal(t0.Add(2 * lull)) {
+		t.Errorf("the change was not looked at: to be published at %v", at.Sub(t0))
 	}
 }

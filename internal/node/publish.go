@@ -81,19 +81,29 @@ const lull = 200 * time.Millisecond
 // we do although our neighbours have told us all: when the whole control plane
 // starts at once, they know no more themselves.
 func (n *Node) complete(view *linkstate.View, now time.Time) time.Time {
-	limit := n.started.Add(publishLimit)
+	limit, calm := n.started.Add(publishLimit), n.loop.heard.Add(lull)
 	switch {
 	case !view.Synced || !n.loop.dataPlaneKnown || !addressed(view):
 		return limit
 	case !n.loop.dataPlane: // Envoy is as new as we are
 		return now
-	case !closed(view.Records):
+	case !calm.Before(limit):
+		return limit
+	case now.Before(calm): // what comes meanwhile is another database
+		return calm
+	case !n.allTold(view.Records):
 		return limit
 	}
-	if at := n.loop.heard.Add(lull); at.Before(limit) {
-		return at
+	return calm
+}
+
+// allTold is closed, once for each change of the records: a large database must
+// not be walked in each turn.
+func (n *Node) allTold(records linkstate.Records) bool {
+	if l := &n.loop; l.toldAt != l.heard {
+		l.toldAt, l.told = l.heard, closed(records)
 	}
-	return limit
+	return n.loop.told
 }
 
 // closed reports whether every node that a node has a link to has told of its own
