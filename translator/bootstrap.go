@@ -75,7 +75,7 @@ func bootstrap(id dmsc.NodeID, adminAddr string) (*bootstrapv3.Bootstrap, error)
 			Name:        "envoy.bootstrap.internal_listener", // for dmsc/demote
 			TypedConfig: typed(&internallistenerv3.InternalListener{}),
 		}},
-		OverloadManager: overloadManager(DefaultMaxHeap),
+		OverloadManager: overloadManager(defaultMaxHeap),
 		LayeredRuntime:  layeredRuntime(),
 		StatsConfig:     statsConfig(),
 	}

@@ -52,7 +52,7 @@ func (b *builder) clusters() []cluster {
 		links = links[n:]
 		add(NeighbourCluster(id), parallel, func() cluster { return b.neighbourCluster(id, parallel) })
 		for _, l := range parallel {
-			add(ProbeCluster(l.LinkKey), l, func() cluster { return b.probeCluster(l) })
+			add(probeClusterName(l.LinkKey), l, func() cluster { return b.probeCluster(l) })
 		}
 	}
 	deliver := func(name string, protocol dmsc.Protocol, entries ...*rib.Entry) {
@@ -64,7 +64,7 @@ func (b *builder) clusters() []cluster {
 		}{protocol, pods, b.PodLimits}, func() cluster { return b.podCluster(name, protocol, pods) })
 	}
 	for _, e := range b.Externals {
-		add(ExternalCluster(e), e, func() cluster { return b.externalCluster(e) })
+		add(externalClusterName(e), e, func() cluster { return b.externalCluster(e) })
 	}
 	for _, e := range b.names.delivered() {
 		switch e.Kind {
@@ -118,7 +118,7 @@ func (b *builder) neighbourCluster(id dmsc.NodeID, links []Neighbour) cluster {
 func (b *builder) probeCluster(n Neighbour) cluster {
 	n.Up = true
 	locality := &endpointv3.LocalityLbEndpoints{LbEndpoints: b.linkEndpoint(n, 0)}
-	return withEndpoints(b.fabricCluster(ProbeCluster(n.LinkKey), n.Class), locality)
+	return withEndpoints(b.fabricCluster(probeClusterName(n.LinkKey), n.Class), locality)
 }
 
 func (b *builder) demoteCluster() cluster {

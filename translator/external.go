@@ -54,8 +54,8 @@ type External struct {
 // externalConnectTimeout leaves room for a lost SYN and a far continent.
 const externalConnectTimeout = 5 * time.Second
 
-// ExternalCluster names the cluster of an external host.
-func ExternalCluster(e External) string {
+// externalClusterName names the cluster of an external host.
+func externalClusterName(e External) string {
 	return externalPrefix + e.Name + "/" + escape(strings.ToLower(e.Host))
 }
 
@@ -144,9 +144,9 @@ func (b *builder) externalHosts() []*routev3.VirtualHost {
 // leave is the route out.
 func leave(e External) *routev3.Route {
 	if e.Protocol == dmsc.TCP {
-		return classTCP.deliver(ExternalCluster(e))
+		return classTCP.deliver(externalClusterName(e))
 	}
-	route := classOnce.forward(ExternalCluster(e))
+	route := classOnce.forward(externalClusterName(e))
 	route.GetRoute().Timeout = durationpb.New(e.Timeout)
 	if e.Retries > 0 {
 		route.GetRoute().RetryPolicy = externalRetry(e.Retries)
@@ -185,7 +185,7 @@ func (b *builder) notAllowed(c class, text string) *routev3.Route {
 // externalCluster reaches an external host: its addresses by EDS, or its names
 // by DNS.
 func (b *builder) externalCluster(e External) cluster {
-	c := b.baseCluster(ExternalCluster(e), externalConnectTimeout)
+	c := b.baseCluster(externalClusterName(e), externalConnectTimeout)
 	if e.Protocol != dmsc.TCP {
 		c.TypedExtensionProtocolOptions = externalOptions(e)
 	}

@@ -42,8 +42,8 @@ func GroupCluster(g *rib.Group) string { return groupPrefix + g.Name }
 // over all links to it.
 func NeighbourCluster(id dmsc.NodeID) string { return neighbourPrefix + string(id) }
 
-// ProbeCluster names the cluster with the one far end of a link.
-func ProbeCluster(link linkstate.LinkKey) string { return probeName + "/" + link.String() }
+// probeClusterName names the cluster with the one far end of a link.
+func probeClusterName(link linkstate.LinkKey) string { return probeName + "/" + link.String() }
 
 // LocalCluster names the cluster of the local instances of a prefix.
 func LocalCluster(p dmsc.ServicePrefix) string { return localPrefix + escape(p.String()) }

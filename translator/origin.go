@@ -134,12 +134,12 @@ func (f *finder) part(name string) {
 		}
 	}
 	for _, e := range f.Externals {
-		if host := externalHost(e); name == ExternalCluster(e) || name == host || name == host+"/"+e.port() {
+		if host := externalHost(e); name == externalClusterName(e) || name == host || name == host+"/"+e.port() {
 			f.add(Origin{Kind: OriginExternal, Name: e.Name, Detail: e.Host + ":" + e.port()})
 		}
 	}
 	for _, n := range f.Neighbours {
-		if name == NeighbourCluster(n.Remote) || name == ProbeCluster(n.LinkKey) {
+		if name == NeighbourCluster(n.Remote) || name == probeClusterName(n.LinkKey) {
 			f.link(n)
 		}
 	}

@@ -15,9 +15,9 @@ import (
 // maxConnections bounds the connections of clients to an Envoy.
 const maxConnections = 100000
 
-// DefaultMaxHeap is the heap an Envoy may use before it turns clients away, in
+// defaultMaxHeap is the heap an Envoy may use before it turns clients away, in
 // bytes. With 100,000 prefixes it needs a tenth of that.
-const DefaultMaxHeap = 1 << 30
+const defaultMaxHeap = 1 << 30
 
 // SetMaxHeap has the Envoy of a bootstrap turn clients away before its heap
 // exceeds so many bytes.

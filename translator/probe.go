@@ -19,7 +19,7 @@ func (b *builder) probeTable() *routev3.RouteConfiguration {
 		host.Routes = append(host.Routes, &routev3.Route{
 			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: ProbePath(n.LinkKey)}},
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
-				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: ProbeCluster(n.LinkKey)},
+				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: probeClusterName(n.LinkKey)},
 				// None: the agent knows how slow the link is and gives up by itself.
 				Timeout: durationpb.New(0),
 			}},

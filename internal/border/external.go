@@ -16,13 +16,13 @@ const KindExternal = "ExternalService"
 
 // Defaults of an ExternalService.
 const (
-	DefaultRetries = 2
-	// DefaultCA is where Debian, Ubuntu, Alpine and Arch keep the roots.
-	DefaultCA = "/etc/ssl/certs/ca-certificates.crt"
+	defaultRetries = 2
+	// defaultCA is where Debian, Ubuntu, Alpine and Arch keep the roots.
+	defaultCA = "/etc/ssl/certs/ca-certificates.crt"
 )
 
-// MaxRetries bounds what one request can become.
-const MaxRetries = 5
+// maxRetries bounds what one request can become.
+const maxRetries = 5
 
 // externalSpec is the YAML form.
 type externalSpec struct {
@@ -47,7 +47,7 @@ func (r *reader) external() {
 		r.fault(err)
 		return
 	}
-	e := translator.External{Name: r.doc.Name, Port: s.Port, Endpoints: s.Endpoints, Timeout: time.Duration(s.Timeout), Retries: DefaultRetries}
+	e := translator.External{Name: r.doc.Name, Port: s.Port, Endpoints: s.Endpoints, Timeout: time.Duration(s.Timeout), Retries: defaultRetries}
 	if s.Port == 0 {
 		r.faultf(".port", manifest.CodeValue, "port 0 is no port, 1 to 65535 are")
 	}
@@ -61,12 +61,12 @@ func (r *reader) external() {
 	}
 	if s.Retries != nil {
 		e.Retries = *s.Retries
-		if e.Retries > MaxRetries {
-			r.faultf(".retries", manifest.CodeValue, "%d retries, at most %d are allowed", e.Retries, MaxRetries)
+		if e.Retries > maxRetries {
+			r.faultf(".retries", manifest.CodeValue, "%d retries, at most %d are allowed", e.Retries, maxRetries)
 		}
 	}
 	if s.TLS != nil {
-		e.CA = DefaultCA
+		e.CA = defaultCA
 		if s.TLS.CA != "" {
 			e.CA = s.TLS.CA
 		}

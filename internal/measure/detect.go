@@ -40,7 +40,7 @@ type Detection struct {
 
 // The rhythm of detection.
 const (
-	DetectInterval = 500 * time.Millisecond
+	detectInterval = 500 * time.Millisecond
 	detectTimeout  = time.Second
 	detectSpan     = 3 * time.Second
 	maxDetectBody  = 4 << 10
@@ -109,7 +109,7 @@ func (d *Detector) Run(ctx context.Context) error {
 func (d *Detector) regularly(ctx context.Context, t Target) {
 	window := Window{Span: detectSpan}
 	warm := t.HealthPath == "" // a connect check measures the connect itself
-	tick := time.NewTicker(DetectInterval)
+	tick := time.NewTicker(detectInterval)
 	defer tick.Stop()
 	for {
 		begun := time.Now()

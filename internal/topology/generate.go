@@ -57,8 +57,8 @@ func Generate(p Plan) ([]byte, error) {
 	if p.K != 0 && p.Shape != "fattree" {
 		faults = append(faults, fmt.Errorf("only a fattree has a k, a %s has none", p.Shape))
 	}
-	if p.PrefixesPerNode < 0 || p.PrefixesPerNode > MaxServices {
-		faults = append(faults, fmt.Errorf("%d prefixes per node are not between 0 and %d", p.PrefixesPerNode, MaxServices))
+	if p.PrefixesPerNode < 0 || p.PrefixesPerNode > maxServices {
+		faults = append(faults, fmt.Errorf("%d prefixes per node are not between 0 and %d", p.PrefixesPerNode, maxServices))
 	}
 	if !slices.Contains(Shapes, p.Shape) {
 		faults = append(faults, fmt.Errorf("there is no shape %q; there are %v", p.Shape, Shapes))
@@ -77,8 +77,8 @@ func Generate(p Plan) ([]byte, error) {
 	case "random":
 		d.random(p.Nodes)
 	}
-	if n := len(d.gateways) * p.PrefixesPerNode; n > MaxServices {
-		return nil, fmt.Errorf("%d prefixes, at most %d fit into a topology file", n, MaxServices)
+	if n := len(d.gateways) * p.PrefixesPerNode; n > maxServices {
+		return nil, fmt.Errorf("%d prefixes, at most %d fit into a topology file", n, maxServices)
 	}
 	return d.text(p), nil
 }

@@ -14,8 +14,8 @@ import (
 // Limits of a topology file.
 const (
 	MaxNodes    = 10_000
-	MaxLinks    = 40 * MaxNodes
-	MaxServices = 10 * MaxNodes
+	maxLinks    = 40 * MaxNodes
+	maxServices = 10 * MaxNodes
 )
 
 // The default ports (design §9). Node i of the file has nodePort + 10 × i and
@@ -142,7 +142,7 @@ func (b *builder) build(s *spec) *Topology {
 	for _, limit := range []struct {
 		path   string
 		n, max int
-	}{{"$.spec.nodes", len(s.Nodes), MaxNodes}, {"$.spec.links", len(s.Links), MaxLinks}, {"$.spec.pods", services, MaxServices}} {
+	}{{"$.spec.nodes", len(s.Nodes), MaxNodes}, {"$.spec.links", len(s.Links), maxLinks}, {"$.spec.pods", services, maxServices}} {
 		if limit.n > limit.max {
 			b.faultf(limit.path, manifest.CodeTooMany, "%d entries, at most %d are allowed", limit.n, limit.max)
 		}
