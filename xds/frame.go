@@ -29,8 +29,10 @@ func ServerOptions() []grpc.ServerOption {
 		// Thousands of clients that have nothing to say: a small buffer to read
 		// requests, and none of their own to write, which is gRPC's default.
 		grpc.ReadBufferSize(4 << 10),
-		// The bootstrap has Envoy ping every 5 s; by default gRPC takes that for abuse and closes.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		// A client whose host is gone says nothing, and that for ever.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		// Our bootstrap has Envoy ping every 5 s, others may more often; by default gRPC takes that for abuse and closes.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 100 * time.Millisecond, PermitWithoutStream: true}),
 	}
 }
 
