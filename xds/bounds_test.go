@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -129,6 +133,47 @@ func TestStrangersTakeNoPlaceOfANode(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	})
+}
+
+// Of strangers that come and stay, ten thousand cost what one thousand cost:
+// those that have a place.
+func TestStrangersCostABoundedAmountOfMemory(t *testing.T) {
+	const few, strangers, bound = 1_000, 10_000, 4 << 20
+	srv := xds.New(xds.Config{MaxStrangers: 16}) // fewer than one connection may have streams, 32
+	var conns [4]*grpc.ClientConn
+	for i := range conns {
+		conns[i] = xdstest.Serve(t, srv)
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	var clients sync.WaitGroup
+	defer func() { cancel(); clients.Wait() }()
+	var before uint64
+	for i := range strangers {
+		if i == few {
+			before = heap()
+		}
+		stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conns[i%len(conns)]).DeltaAggregatedResources(ctx)
+		if err != nil {
+			t.Fatalf("stranger %d finds the streams of its connection taken: %v", i, err)
+		}
+		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node: nodeOf(fmt.Sprint("stranger-", i)), TypeUrl: xds.Clusters.URL(), ResourceNamesSubscribe: names("a-name-of-some-length-", 100),
+		}); err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		clients.Go(func() { _, _ = stream.Recv() }) // until it has to give way
+	}
+	grown := int64(heap()) - int64(before)
+	t.Logf("the process has grown by %d KiB", grown>>10)
+	if grown > bound {
+		t.Errorf("the process has grown by %d KiB, more than %d KiB", grown>>10, bound>>10)
+	}
 }
 
 func TestStreamsAreBoundedInAll(t *testing.T) {
