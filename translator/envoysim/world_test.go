@@ -267,12 +267,13 @@ func (w *world) steering(e *rib.Entry) translator.Steering {
 // request draws what a client or a neighbour may send.
 func (w *world) request(i int) asked {
 	q := asked{id: fmt.Sprint(i), listener: pick(w, "dmsc/ingress", "dmsc/ingress", "dmsc/fabric", "dmsc/fabric", "dmsc/probe", "dmsc/outside")}
-	q.Method = pick(w, "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "CONNECT")
+	q.Method = pick(w, "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PATCH", "CONNECT")
 	q.Path = pick(w, "/", "/", "/x?y=/z", "/m-1", "/m-1/b", "/m-2?x", "//", "/%2e/x", "/x/y/z", "/xx", "/api.v1", "/api.v1/", "/api.v1?q=/", "/apiXv1", "/X", "/y/../x/./y", "/..", "/x/..", "/x/.", "/x%2Fy", "/a%5cb?%2f", "/%78/%41%2d%7e%25%3b", "/x//y", "/m-1/../m-2")
 	if q.Method == "OPTIONS" && w.chance(50) {
 		q.Path = "*"
 	}
-	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "orders.example.", "orders.example.:80", "orders.example..", "a.example:", "lost.example", "a.example.com", "127.0.0.1", "ext.example", "ext.example:9", pick(w, w.outside...))
+	q.Authority = pick(w, "sg.example", "orders.example", "ORDERS.example:80", "orders.example.", "orders.example.:80", "orders.example..", "a.example:", "lost.example", "a.example.com", "127.0.0.1", "ext.example", "ext.example:9", pick(w, w.outside...),
+		"orders.example.", "[::1]", "[::1]:80", "a.example:80:80", "A.EXAMPLE.", "*")
 	if q.Method == "CONNECT" {
 		q.Path = ""
 		q.Authority = pick(w, "db.example:5432", "orders.example:443", "orders.example.:443", pick(w, w.outside...))
@@ -323,6 +324,8 @@ func (w *world) name() string {
 		return pick(w, "zz/9", "*", "host:orders.example", "dmsc/hello", "dmsc/node/n-1", "dmsc/again", ">n-1>m-1>", "/", "a//1", "a/1/*", "a/1//", "a/1/.", "a/.", "a/1%2f", "%REQ(:path)%", "a/1 x", "/.", strings.Repeat("a/1/", 300))
 	case 5:
 		return name[:w.rng.IntN(len(name))]
+	case 6:
+		return pick(w, " "+name, name+" ", "\t"+name+" \t", name+"//", "/"+name, name+"/.", name+"/./x", strings.ReplaceAll(name, "/", "%2F"), name+", b/1", name+"\u00e9", "host:"+name, "dmsc/none")
 	}
 	return name
 }
