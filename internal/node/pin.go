@@ -112,19 +112,15 @@ func (s split) why() string {
 	return s.under.reason
 }
 
-// noteWithheld tells of prefixes that were announced, or would be, and are not;
-// before are those that were withheld until now. The first raise an alarm.
-func (n *Node) noteWithheld(before []dmsc.ServicePrefix) {
-	now := n.loop.split
-	if len(now.withheld) == 0 || slices.Equal(now.withheld, before) {
-		return
+// noteWithheld raises an alarm for as long as pods announce what this node does
+// not.
+func (n *Node) noteWithheld() {
+	now, text := n.loop.split, ""
+	if len(now.withheld) > 0 {
+		text = fmt.Sprintf("not announced, because Envoy is pinned to %s, which does not deliver them: %s", now.under.version, strings.Join(now.first(), " "))
+		if more := len(now.withheld) - maxAlarms; more > 0 {
+			text += fmt.Sprintf(" +%d", more)
+		}
 	}
-	names := strings.Join(now.first(), " ")
-	if more := len(now.withheld) - maxAlarms; more > 0 {
-		names += fmt.Sprintf(" +%d", more)
-	}
-	n.log.Warn("prefixes are not announced: envoy is pinned to a configuration that does not deliver them", "prefixes", names, "version", now.under.version)
-	if len(before) == 0 {
-		n.noteAlarm("prefixes_withheld", fmt.Sprintf("not announced, because Envoy is pinned to %s, which does not deliver them: %s", now.under.version, names))
-	}
+	n.standing("prefixes_withheld", text)
 }

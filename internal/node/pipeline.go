@@ -145,7 +145,7 @@ func (n *Node) advertise(now time.Time) {
 	if last.of == nil || !reflect.DeepEqual(n.loop.split.announced, last.announced) {
 		n.instance.Step(now, linkstate.SetPrefixes{Prefixes: slices.Clone(n.loop.split.announced)})
 	}
-	n.noteWithheld(last.withheld)
+	n.noteWithheld()
 }
 
 // flood carries out what the protocol wants. Messages wait while a raised

@@ -171,6 +171,9 @@ func TestAPinnedGatewayAnnouncesWhatItsEnvoyDelivers(t *testing.T) {
 	}
 	pod2.hears("b/1", client.Announced)
 	n.settled("sg-1")
+	if s := sg1.Status(); len(s.Alarms) != 0 {
+		t.Errorf("alarms that are over: %+v", s.Alarms)
+	}
 }
 
 // What is given under a pin has the newest endpoints, and is another version than
