@@ -45,7 +45,9 @@ const (
 func FIB(ctx context.Context, o FIBOptions) (*Comparison, error) {
 	f := &fibBench{FIBOptions: o, result: &Comparison{}}
 	f.targets()
-	return f.result, o.each(func(dir string) error { return errors.Join(f.forward(ctx, dir), f.changes(ctx, dir)) })
+	return f.result, o.each(func(dir string) error {
+		return errors.Join(f.forward(ctx, dir), f.features(ctx, dir), f.changes(ctx, dir))
+	})
 }
 
 type fibBench struct {
@@ -74,7 +76,9 @@ func (f *fibBench) targets() {
 	for _, n := range f.Sizes {
 		f.result.events = append(f.result.events, forwardingBy(n))
 	}
-	f.result.events = append(f.result.events, f.control(), f.nextHop(), f.moved())
+	f.result.events = append(f.result.events, f.control())
+	f.result.events = append(f.result.events, featureEvents()...)
+	f.result.events = append(f.result.events, f.nextHop(), f.moved())
 	if n := len(f.Sizes); n > 1 {
 		t(forwardingBy(f.Sizes[n-1]), slower, "", ours, 1.05)
 	}
@@ -107,6 +111,12 @@ func (f *fibBench) forward(ctx context.Context, dir string) (err error) {
 		events, prefixes = append(events, event), append(prefixes, p.prefixes())
 	}
 	f.say("forward")
+	return f.inTurn(ctx, all.planes, events, prefixes, slower)
+}
+
+// inTurn forwards by one plane after the other, there and back again, and adds
+// what a request costs each, and against the first.
+func (f *fibBench) inTurn(ctx context.Context, planes []*plane, events []string, prefixes [][]string, against string) error {
 	ratios := make([][]float64, len(events))
 	costs := make([][]float64, len(events))
 	for round := range f.Rounds + 1 {
@@ -116,7 +126,7 @@ func (f *fibBench) forward(ctx context.Context, dir string) (err error) {
 			if round%2 == 1 {
 				i = len(events) - 1 - step
 			}
-			p := all.planes[i]
+			p := planes[i]
 			began := cpuTime(p.envoy.Process)
 			if err := drive(ctx, p.state.Addrs.Ingress, prefixes[i], roundRequests, uint64(round)); err != nil {
 				return err
@@ -132,7 +142,7 @@ func (f *fibBench) forward(ctx context.Context, dir string) (err error) {
 	for i, event := range events {
 		f.result.add(event, "CPU per request", "µs", ours, median(costs[i]))
 		if i > 0 {
-			f.result.add(event, slower, "", ours, median(ratios[i]))
+			f.result.add(event, against, "", ours, median(ratios[i]))
 		}
 	}
 	return nil

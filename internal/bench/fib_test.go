@@ -34,6 +34,11 @@ func TestAChangeIsFollowedToTheFirstRequestOnTheNewPath(t *testing.T) {
 			}
 		}
 	}
+	for _, event := range featureEvents() {
+		if f := find(t, figures, event, "CPU per request"); f.Measured[ours] <= 0 {
+			t.Errorf("%s is measured as %+v", event, f)
+		}
+	}
 	for _, what := range []string{"CPU per request", "load it into Envoy", "memory of it in Envoy"} {
 		if f := find(t, figures, forwardingBy(300), what); f.Measured[ours] <= 0 {
 			t.Errorf("%s is %v", what, f.Measured[ours])

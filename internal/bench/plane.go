@@ -109,6 +109,7 @@ type plane struct {
 	rival      rival
 	wire       wire
 	translator translator.Translator
+	alter      func(translator.Resources) error // what is published; nil leaves it as it is
 
 	server *grpc.Server
 	group  *lab.Group
@@ -210,10 +211,14 @@ type walk struct {
 
 // publish translates a state and publishes it. The walk may be nil.
 func (p *plane) publish(s translator.State, w *walk) error {
-	set, err := translated(&p.translator, s)
+	resources, err := p.translator.Translate(s)
+	if err == nil && p.alter != nil {
+		err = p.alter(resources)
+	}
 	if err != nil {
 		return err
 	}
+	set := xds.SetOf(resources)
 	if w != nil {
 		w.translated = time.Now()
 	}
