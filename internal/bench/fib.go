@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dmsc-mesh/dmsc"
 	"github.com/dmsc-mesh/dmsc/internal/lab"
 	"github.com/dmsc-mesh/dmsc/translator"
 	"github.com/dmsc-mesh/dmsc/xds"
@@ -255,14 +256,18 @@ func (f *fibBench) toggle(ctx context.Context, p *plane, event string, t xds.Typ
 		arrival := p.next.expect(hop)
 		searched, stop := context.WithTimeout(ctx, planeLimit)
 		var search errgroup.Group
-		search.Go(func() error { return p.search(searched, arrival) })
+		var answered time.Time
+		search.Go(func() (err error) {
+			answered, err = p.search(searched, hop)
+			return err
+		})
 		w, err := p.change(ctx, state, t)
 		err = errors.Join(err, search.Wait())
 		stop()
 		if err != nil {
 			return err
 		}
-		f.record(event, p.kind, w, arrival.at)
+		f.record(event, p.kind, w, *arrival.at.Load(), answered)
 	}
 	r := load.Stop().Between(steady, time.Now())
 	for _, lost := range r.Lost[:min(3, len(r.Lost))] {
@@ -273,34 +278,34 @@ func (f *fibBench) toggle(ctx context.Context, p *plane, event string, t xds.Typ
 	return nil
 }
 
-func (f *fibBench) record(event, kind string, w walk, arrived time.Time) {
+func (f *fibBench) record(event, kind string, w walk, arrived, answered time.Time) {
 	add := func(what string, d time.Duration) { f.result.add(event, what, "ms", kind, milliseconds(d)) }
 	add("translate", w.translated.Sub(w.began))
 	add("publish (compile, validate)", w.published.Sub(w.translated))
 	add("sent after", w.sent.Sub(w.began))
 	add("ACKed after", w.acked.Sub(w.began))
 	add(onNewPath, arrived.Sub(w.began))
+	add("change → its answer", answered.Sub(w.began))
 }
 
 // search asks for the probed prefix again and again, beside the load, until a
-// request has come to a next hop that got none before.
-func (p *plane) search(ctx context.Context, a *arrival) error {
+// next hop answers that did not before. It returns when it had the answer.
+func (p *plane) search(ctx context.Context, hop dmsc.NodeID) (time.Time, error) {
 	c, err := dialRaw(ctx, p.state.Addrs.Ingress)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	defer c.Close()
 	for ctx.Err() == nil {
-		select {
-		case <-a.done:
-			return nil
-		default:
-			if _, err := c.get(p.probed.Prefix.String()); err != nil {
-				return err
-			}
+		resp, err := c.get(p.probed.Prefix.String())
+		if err != nil {
+			return time.Time{}, err
+		}
+		if resp.Header.Get("x-echo-pod") == string(hop) {
+			return time.Now(), nil
 		}
 	}
-	return fmt.Errorf("no request goes by way of %s: %w", a.of, ctx.Err())
+	return time.Time{}, fmt.Errorf("no request goes by way of %s: %w", hop, ctx.Err())
 }
 
 // drive sends requests for random prefixes, one after the other on each of a

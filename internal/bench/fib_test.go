@@ -26,8 +26,12 @@ func TestAChangeIsFollowedToTheFirstRequestOnTheNewPath(t *testing.T) {
 				}
 				last = f.Measured[server]
 			}
-			if f := find(t, figures, event, onNewPath); f.Measured[server] <= 0 || f.Target == nil {
-				t.Errorf("%s: %+v", event, f)
+			arrived := find(t, figures, event, onNewPath)
+			if arrived.Measured[server] <= 0 || arrived.Target == nil {
+				t.Errorf("%s: %+v", event, arrived)
+			}
+			if f := find(t, figures, event, "change → its answer"); f.Measured[server] <= arrived.Measured[server] {
+				t.Errorf("%s: answered after %v, come after %v", event, f.Measured[server], arrived.Measured[server])
 			}
 			if f := find(t, figures, event, "requests failed"); f.Measured[server] != 0 {
 				t.Errorf("%s: with %s %v requests failed", event, server, f.Measured[server])

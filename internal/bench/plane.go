@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,15 +69,13 @@ func (n *neighbours) address(id dmsc.NodeID) string {
 
 // arrival is the first request that comes to a neighbour from some moment on.
 type arrival struct {
-	of   dmsc.NodeID
-	once sync.Once
-	at   time.Time
-	done chan struct{} // closed after at is set
+	of dmsc.NodeID
+	at atomic.Pointer[time.Time] // nil until then
 }
 
 // expect waits for the first request from now on that a neighbour gets.
 func (n *neighbours) expect(id dmsc.NodeID) *arrival {
-	a := &arrival{of: id, done: make(chan struct{})}
+	a := &arrival{of: id}
 	n.expected.Store(a)
 	return a
 }
@@ -86,7 +83,8 @@ func (n *neighbours) expect(id dmsc.NodeID) *arrival {
 // note: a neighbour has got a request.
 func (a *arrival) note(id dmsc.NodeID) {
 	if a != nil && a.of == id {
-		a.once.Do(func() { a.at = time.Now(); close(a.done) })
+		now := time.Now()
+		a.at.CompareAndSwap(nil, &now)
 	}
 }
 
