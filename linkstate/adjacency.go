@@ -114,6 +114,9 @@ func (i *Instance) advance(a *adjacency) {
 	if !good {
 		a.flaps.until = time.Time{}
 	}
+	if a.state >= StateFull {
+		i.forgive(a)
+	}
 	switch {
 	case a.state < StateFull && good && !i.damped(a): // (2)
 		i.setState(a, StateFull)
@@ -263,7 +266,8 @@ func (i *Instance) onProbed(ev Probed) {
 		ok = false
 	default:
 		ok = false
-		i.misled(a, ev.Peer)
+		i.stale = i.stale || a.answeredBy != ev.Peer
+		a.answeredBy = ev.Peer
 	}
 	i.touch(a)
 	a.probed = true
@@ -290,21 +294,6 @@ func (i *Instance) onProbed(ev Probed) {
 	}
 	a.verify = false
 	i.stale = i.stale || a.alive != was || (a.rtt-a.shownRTT).Abs() > a.shownRTT/8
-}
-
-// misled notes who answers in place of the neighbour, which has told us an
-// address that is not that of its Envoy.
-func (i *Instance) misled(a *adjacency, by dmsc.NodeID) {
-	if a.answeredBy == by {
-		return
-	}
-	a.answeredBy, i.stale = by, true
-	who := string(by)
-	if by == i.cfg.Node {
-		who = "this node itself"
-	}
-	i.alarm(AlarmUnexpectedProbe, "the probe of %s is answered by %s, at the address %s that %s gives for its own Envoy; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
-		a, who, a.data, a.Remote, i.cfg.Node, a.Remote)
 }
 
 // died is the end of a data path: a fresh probe has to prove the next one.

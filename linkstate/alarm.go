@@ -7,13 +7,11 @@ import (
 
 // The alarm codes. They are stable: dashboards and tests name them.
 const (
-	AlarmDuplicateNode   = "duplicate_node"   // a neighbour calls itself by our name
-	AlarmWrongDomain     = "wrong_domain"     // a hello of another flooding scope
-	AlarmUnexpectedNode  = "unexpected_node"  // another node, or another role, than configured answers
-	AlarmUnexpectedLink  = "unexpected_link"  // a link we have not configured, or another link id
-	AlarmUnexpectedProbe = "unexpected_probe" // another node's Envoy answered a probe
+	AlarmDuplicateNode  = "duplicate_node"  // a neighbour calls itself by our name
+	AlarmWrongDomain    = "wrong_domain"    // a hello of another flooding scope
+	AlarmUnexpectedNode = "unexpected_node" // another node, or another role, than configured answers
+	AlarmUnexpectedLink = "unexpected_link" // a link we have not configured, or another link id
 
-	AlarmFlappingLink         = "flapping_link"         // its return is held back
 	AlarmOtherAlgorithm       = "other_algorithm"       // a node means something else by its metrics
 	AlarmConflict             = "conflicting_records"   // one order, two bodies
 	AlarmOwnRecordNewer       = "own_record_newer"      // a record of ours is newer than what we sent

@@ -12,6 +12,7 @@ import (
 // the link has been good for a while: one second, and twice as long with each
 // further failure, at the most a minute (route flap damping, RFC 2439, for
 // links). One that then stays for a minute is a good link again.
+// Adjacency.Flapping is true in between.
 //
 // The only way to a neighbour is never held back. Without it the domain would
 // be in two parts, or a node cut off, and a link that works now and then is
@@ -32,18 +33,24 @@ type flaps struct {
 
 // failed counts a failure of an advertised link.
 func (i *Instance) failed(a *adjacency) {
-	f := &a.flaps
-	if i.now.Sub(f.up) >= forgetFlaps {
+	i.forgive(a)
+	a.flaps.failures++
+}
+
+// forgive forgets the failures of a link that has been advertised for long.
+func (i *Instance) forgive(a *adjacency) {
+	if f := &a.flaps; f.failures > 0 && !i.now.Before(f.goodAt()) {
+		i.stale = i.stale || f.flapping()
 		f.failures = 0
-	}
-	if f.failures++; f.failures == promptReturns+1 {
-		i.alarm(AlarmFlappingLink, "%s has failed %d times within about a minute: while there is another way it returns only after it has been good for %s, and twice as long with each further failure; look for a bad cable or an overloaded node", a, f.failures, firstDamping)
 	}
 }
 
+func (f *flaps) goodAt() time.Time { return f.up.Add(forgetFlaps) }
+func (f *flaps) flapping() bool    { return f.failures > promptReturns }
+
 // wait is how long the link has to be good before it returns.
 func (f *flaps) wait() time.Duration {
-	if f.failures <= promptReturns {
+	if !f.flapping() {
 		return 0
 	}
 	return min(firstDamping<<min(f.failures-promptReturns-1, 10), longestDamping)

@@ -267,6 +267,9 @@ type Adjacency struct {
 	Resumed bool
 	RTT     time.Duration // smoothed; 0 = none yet
 	Since   time.Time     // of State
+	// Flapping: it has failed more than twice within about a minute, and has not
+	// been good for a minute since.
+	Flapping bool
 	// DampedUntil is when a link that flaps is advertised again, if it is good
 	// until then; zero: nothing holds it back.
 	DampedUntil time.Time

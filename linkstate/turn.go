@@ -96,6 +96,9 @@ func (i *Instance) due(a *adjacency) (first time.Time) {
 		consider(a.holdEnds)
 	}
 	consider(a.flaps.until)
+	if a.state >= StateFull && a.flaps.failures > 0 {
+		consider(a.flaps.goodAt())
+	}
 	return first
 }
 

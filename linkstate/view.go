@@ -19,7 +19,7 @@ func (i *Instance) View() *View {
 		link.Metric = i.metric(a)
 		v.Adjacencies = append(v.Adjacencies, Adjacency{
 			LinkConfig: link, State: a.state, Observer: a.observer, Role: a.role, Data: a.data,
-			Alive: a.alive, AnsweredBy: a.answeredBy, Resumed: a.resumed, RTT: a.rtt, Since: a.since, DampedUntil: a.flaps.until, Pending: len(a.out.pending), Covers: a.covers,
+			Alive: a.alive, AnsweredBy: a.answeredBy, Resumed: a.resumed, RTT: a.rtt, Since: a.since, Flapping: a.flaps.flapping(), DampedUntil: a.flaps.until, Pending: len(a.out.pending), Covers: a.covers,
 		})
 	}
 	i.view = v

@@ -171,7 +171,7 @@ func fleet(t *testing.T) *strings.Replacer {
 	ill.about.Documents = &node.DocumentsStatus{Path: "documents", HostAliases: 2, Refused: "documents/a.yaml:4:16: DMSC303 HostAlias b at documents/b.yaml:4:16 claims x.example already"}
 	ill.about.PoliciesRefused = []node.PolicyStatus{{ID: "p-7.4/fast/sr-1/a/4", State: "refused", Reason: "refused by Envoy: virtual host dmsc/policy/a/4: no good"}}
 	ill.about.PolicyCounts = node.PolicyCounts{Live: 2, Refused: 1}
-	ill.about.Alarms = []node.AlarmStatus{{AgeSec: 3, Code: "flapping_link", Text: "link sr-2 failed three times"}}
+	ill.about.Alarms = []node.AlarmStatus{{AgeSec: 3, Code: "flapping_link", Text: "links have failed three times or more within about a minute: sr-2"}}
 	ill.about.Envoy = node.EnvoyStatus{Published: "v43", Acked: "v42", XDS: &node.XDSStatus{
 		Connected: true, Phase: "rejected", SinceSec: 61, LastNack: &node.NackStatus{Type: "listeners", Resources: []string{"dmsc/ingress"}, Message: "duplicate address", Version: "v43"},
 	}}
@@ -189,7 +189,7 @@ func fleet(t *testing.T) *strings.Replacer {
 	misled := &fakeNode{about: about("sg-3"), records: always()}
 	misled.about.LinkCounts, misled.about.FIBStatus.Names = node.LinkCounts{Configured: 1}, 0
 	misled.about.LinkFaults = []node.LinkFault{{Neighbor: "sr-1", Link: "0", State: "synced", SinceSec: 120, Why: "our own Envoy answers at 127.0.0.1:15901"}}
-	misled.about.Alarms = []node.AlarmStatus{{AgeSec: 119, Times: 3, Code: "unexpected_probe", Text: "the probe of sr-1 is answered by this node itself"}}
+	misled.about.Alarms = []node.AlarmStatus{{AgeSec: 119, Times: 3, Code: "unexpected_probe", Text: misled.about.LinkFaults[0].Why}}
 	left := &fakeNode{about: about("sg-4"), records: always()}
 	left.about.LinkCounts = node.LinkCounts{Full: 1, Configured: 20}
 	left.about.LinkFaults = []node.LinkFault{{Neighbor: "sr-1", Link: "1", State: "down", SinceSec: 3, Why: "neither answers"}, {Neighbor: "sr-2", Link: "0", State: "init", SinceSec: 1, Why: "is it configured?"}}

@@ -304,7 +304,7 @@ func printStatus(w io.Writer, nodes []nodeState) error {
 			continue
 		}
 		for _, a := range n.Status.Alarms {
-			if slices.ContainsFunc(n.Reasons, func(why string) bool { return strings.Contains(why, a.Text) }) {
+			if slices.ContainsFunc(slices.Concat(n.Reasons, n.Notices), func(why string) bool { return strings.Contains(why, a.Text) }) {
 				continue // it is said above
 			}
 			line("%s: alarm %s, %s%s ago: %s\n", n.Node, a.Code, times(a.Times), age(a.AgeSec), a.Text)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
@@ -43,12 +44,8 @@ func whyNotFull(view *linkstate.View, a linkstate.Adjacency, dataPlane bool, now
 		return "this node is out of service"
 	case a.State == linkstate.StateHeld:
 		return fmt.Sprintf("the agent of %s is away, and its Envoy goes on; start the agent within a minute of its end, or the link goes down", a.Remote)
-	case a.AnsweredBy == view.Node:
-		return fmt.Sprintf("our own Envoy answers at %s, which %s gives for its own; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
-			a.Data, a.Remote, view.Node, a.Remote)
 	case a.AnsweredBy != "":
-		return fmt.Sprintf("the Envoy of %s answers at %s, which %s gives for its own; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
-			a.AnsweredBy, a.Data, a.Remote, view.Node, a.Remote)
+		return whoAnswers(view, a)
 	case a.DampedUntil.After(now):
 		return fmt.Sprintf("it has failed too often, and is held back for another %.1fs", a.DampedUntil.Sub(now).Seconds())
 	case a.State == linkstate.StateDown && a.Alive:
@@ -69,4 +66,35 @@ func whyNotFull(view *linkstate.View, a linkstate.Adjacency, dataPlane bool, now
 		return fmt.Sprintf("its agent is there, and no Envoy answers at %s, through ours; start the Envoy of %s, or correct fabric in the settings of %s", a.Data, a.Remote, a.Remote)
 	}
 	return fmt.Sprintf("%s does not take part: its Envoy is away, or it is drained", a.Remote)
+}
+
+// whoAnswers says whose Envoy it is, if it is not that of the neighbour.
+func whoAnswers(view *linkstate.View, a linkstate.Adjacency) string {
+	who := fmt.Sprintf("the Envoy of %s", a.AnsweredBy)
+	if a.AnsweredBy == view.Node {
+		who = "our own Envoy"
+	}
+	return fmt.Sprintf("%s answers at %s, which %s gives for its own; correct fabric of the link to %s, or envoy.fabric, in the settings of %s",
+		who, a.Data, a.Remote, view.Node, a.Remote)
+}
+
+// noteLinks raises an alarm for as long as links flap, and for as long as the
+// wrong Envoy answers our probes of one.
+func (n *Node) noteLinks(view *linkstate.View) {
+	var flapping, misled []string
+	for _, a := range view.Adjacencies {
+		if a.Flapping && len(flapping) < maxNames {
+			flapping = append(flapping, a.LinkKey.String())
+		}
+		if a.AnsweredBy != "" && len(misled) < maxNames {
+			misled = append(misled, whoAnswers(view, a))
+		}
+	}
+	text := ""
+	if len(flapping) > 0 {
+		text = "links have failed three times or more within about a minute: " + strings.Join(flapping, " ") +
+			"; look for a bad cable or an overloaded node; one that is not the only way returns only after it has been good for a second, and twice as long with each further failure"
+	}
+	n.standing("flapping_link", text)
+	n.standing("unexpected_probe", strings.Join(misled, "; "))
 }

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -67,21 +69,47 @@ func TestAProbeThatOurselvesAnswerIsToldFromOneThatNobodyDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	instance.Step(t0, linkstate.SetLinks{Links: []linkstate.LinkConfig{{LinkKey: key, Metric: 10}}})
-	n := &Node{cfg: &config.Node{Node: "sg-1"}, instance: instance, peers: peering.New(peering.Config{})}
+	n := &Node{cfg: &config.Node{Node: "sg-1"}, metrics: newMetrics(), log: slog.New(slog.DiscardHandler), instance: instance, peers: peering.New(peering.Config{})}
 	n.loop.qualities = map[linkstate.LinkKey]*quality{}
 	for _, c := range []struct {
 		peer  dmsc.NodeID
 		alarm bool
 		why   string
 	}{{"", false, "neither the agent nor the Envoy"}, {"sg-1", true, "our own Envoy answers"}, {"sr-1", false, "its Envoy answers, its agent does not"}} {
-		instance.Ready()
 		ok := c.peer == key.Remote // as the prober judges
 		probed{Link: key, OK: ok, Peer: c.peer, RTT: time.Millisecond}.apply(n, t0)
-		if alarms := instance.Ready().Alarms; (len(alarms) == 1 && alarms[0].Code == linkstate.AlarmUnexpectedProbe) != c.alarm {
-			t.Errorf("answered by %q: alarms %v", c.peer, alarms)
-		}
-		if got := linkFaults(instance.View(), true, t0)[0].Why; !strings.HasPrefix(got, c.why) {
+		got := linkFaults(instance.View(), true, t0)[0].Why
+		if !strings.HasPrefix(got, c.why) {
 			t.Errorf("answered by %q: %s", c.peer, got)
+		}
+		n.noteLinks(instance.View())
+		if n.noteLinks(instance.View()); len(n.loop.alarms) > 0 != c.alarm || c.alarm && (n.loop.alarms[0].Code != "unexpected_probe" || n.loop.alarms[0].Text != got || n.loop.alarms[0].Times != 1) {
+			t.Errorf("answered by %q: alarms %v", c.peer, n.loop.alarms)
+		}
+	}
+}
+
+// One line for all links that flap, and none once they are good again.
+func TestTheAlarmOfFlappingLinksEndsWithThem(t *testing.T) {
+	n := &Node{metrics: newMetrics(), log: slog.New(slog.DiscardHandler)}
+	view := func(flapping ...bool) *linkstate.View {
+		v := &linkstate.View{Node: "sg-1"}
+		for i, flaps := range flapping {
+			key := linkstate.LinkKey{Remote: dmsc.NodeID(fmt.Sprint("sr-", i+1)), ID: "0"}
+			v.Adjacencies = append(v.Adjacencies, linkstate.Adjacency{LinkConfig: linkstate.LinkConfig{LinkKey: key}, Flapping: flaps})
+		}
+		return v
+	}
+	for _, c := range []struct {
+		view  *linkstate.View
+		words string
+	}{{view(false, false), ""}, {view(true, false), ": sr-1;"}, {view(true, true), ": sr-1 sr-2;"}, {view(false, true), ": sr-2;"}, {view(false, false), ""}} {
+		n.noteLinks(c.view)
+		switch all := n.loop.alarms; {
+		case c.words == "" && len(all) > 0:
+			t.Errorf("no link flaps, and it says %v", all)
+		case c.words != "" && (len(all) != 1 || all[0].Code != "flapping_link" || !strings.Contains(all[0].Text, c.words)):
+			t.Errorf("it says %v, want one alarm with %q", all, c.words)
 		}
 	}
 }

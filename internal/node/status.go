@@ -236,6 +236,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 	}
 	if last := n.picture.Load(); last == nil || last.view != view {
 		n.showAdjacencies(view)
+		n.noteLinks(view)
 	}
 	n.picture.Store(&picture{
 		view: view, rib: n.rib, publication: n.loop.publication, running: n.loop.running, unpublished: n.loop.unpublished,

@@ -490,7 +490,7 @@ func (s *Scene) doAdjacency(a *arguments, out *strings.Builder) {
 			for _, f := range []struct {
 				on   bool
 				name string
-			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.Resumed, "resumed"}, {!adj.DampedUntil.IsZero(), fmt.Sprintf("damped=%s", adj.DampedUntil.Sub(s.Now()).Round(time.Millisecond))}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
+			}{{adj.Observer, "observer"}, {adj.Alive, "alive"}, {adj.AnsweredBy != "", fmt.Sprintf("answered_by=%s", adj.AnsweredBy)}, {adj.Resumed, "resumed"}, {adj.Flapping, "flapping"}, {!adj.DampedUntil.IsZero(), fmt.Sprintf("damped=%s", adj.DampedUntil.Sub(s.Now()).Round(time.Millisecond))}, {adj.Pending > 0, fmt.Sprintf("pending=%d", adj.Pending)}} {
 				if f.on {
 					fmt.Fprintf(out, " %s", f.name)
 				}
