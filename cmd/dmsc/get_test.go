@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -254,6 +255,32 @@ func TestARefusalIsNotHiddenByAPin(t *testing.T) {
 	s.Refusals = []node.RefusalStatus{{Type: "clusters", Resource: "c"}}
 	if got := stateOf(answer[node.Summary]{value: s}); got.State != stateRefused || len(got.Reasons) != 2 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// An SPA that is away is one line, however many gateways it has.
+func TestACentreThatIsAwayIsOneLineOfAFleet(t *testing.T) {
+	var nodes []nodeState
+	for i := range 40 {
+		s := about(fmt.Sprint("sg-", i))
+		s.SPAAway, s.SPAAwaySec, s.PrefixCounts = true, float64(60+i), node.PrefixCounts{Announced: 2, Pending: i % 2}
+		if i < 2 {
+			s.SCSCAway, s.SCSCAwaySec, s.PoliciesEndSec, s.PolicyCounts = true, 5, float64(100-i), node.PolicyCounts{Live: i}
+		}
+		nodes = append(nodes, stateOf(answer[node.Summary]{value: s}))
+	}
+	var out strings.Builder
+	if err := printStatus(&out, nodes); err != nil {
+		t.Fatal(err)
+	}
+	_, below, _ := strings.Cut(out.String(), "\n\n")
+	want := "40 nodes, sg-0, sg-1, sg-2, +37: no SPA answers, for 1m39s: 20 prefixes wait for one; the 80 that are announced stay\n" +
+		"2 nodes, sg-0, sg-1: no SCSC answers, for 5s: 1 policies end in 1m39s, and their names go by plain SPF\n"
+	if below != want {
+		t.Errorf("it says\n%s\nwant\n%s", below, want)
+	}
+	if len(nodes[39].Notices) != 1 {
+		t.Errorf("the notices of one node: %v", nodes[39].Notices)
 	}
 }
 

@@ -148,7 +148,11 @@ func stateOf(a answer[node.Summary]) nodeState {
 	for _, r := range s.Refusals {
 		because(stateRefused, "%s", refusalText(r))
 	}
-	out.centres(s)
+	for _, away := range centres {
+		if what := away(s); what != "" {
+			out.Notices = append(out.Notices, what)
+		}
+	}
 	if len(out.Reasons) == 0 && !s.Ready {
 		because(stateNotInSync, "%s", strings.Join(s.NotReady, "; "))
 	}
@@ -183,24 +187,51 @@ func (n *nodeState) links(s node.Summary) {
 	n.Notices = append(n.Notices, faults...)
 }
 
-// centres says which are away, and what ends when they stay so.
-func (n *nodeState) centres(s node.Summary) {
-	say := func(format string, args ...any) { n.Notices = append(n.Notices, fmt.Sprintf(format, args...)) }
-	if s.SPAAway && s.Role == dmsc.RoleSG.String() {
-		what := "what pods announce waits for one"
-		if p := s.PrefixCounts; p.Pending+p.Announced > 0 {
-			what = fmt.Sprintf("%d prefixes wait for one; the %d that are announced stay", p.Pending, p.Announced)
+// centres say of some nodes that the SPA, or the SCSC, is away, and what ends when
+// it stays so; "" if it is not.
+var centres = []func(of ...node.Summary) string{
+	func(of ...node.Summary) string {
+		longest := -1.
+		var waiting, announced int
+		for _, s := range of {
+			if s.SPAAway && s.Role == dmsc.RoleSG.String() {
+				longest = max(longest, s.SPAAwaySec)
+				waiting, announced = waiting+s.PrefixCounts.Pending, announced+s.PrefixCounts.Announced
+			}
 		}
-		say("no SPA answers, for %s: %s", age(s.SPAAwaySec), what)
-	}
-	if s.SCSCAway {
-		p := s.PolicyCounts
-		what := "it holds no policies"
-		if held := p.Live + p.Accepted + p.Suspended + p.Refused; held > 0 {
-			what = fmt.Sprintf("%d policies end in %s, and their names go by plain SPF", held, age(s.PoliciesEndSec))
+		what := fmt.Sprintf("%d prefixes wait for one; the %d that are announced stay", waiting, announced)
+		switch {
+		case longest < 0:
+			return ""
+		case waiting+announced == 0:
+			what = "what pods announce waits for one"
 		}
-		say("no SCSC answers, for %s: %s", age(s.SCSCAwaySec), what)
-	}
+		return fmt.Sprintf("no SPA answers, for %s: %s", age(longest), what)
+	},
+	func(of ...node.Summary) string {
+		longest, end := -1., 0.
+		var policies int
+		for _, s := range of {
+			if !s.SCSCAway {
+				continue
+			}
+			longest = max(longest, s.SCSCAwaySec)
+			if held := s.PolicyCounts.Live + s.PolicyCounts.Accepted + s.PolicyCounts.Suspended + s.PolicyCounts.Refused; held > 0 {
+				if policies == 0 || s.PoliciesEndSec < end {
+					end = s.PoliciesEndSec
+				}
+				policies += held
+			}
+		}
+		what := fmt.Sprintf("%d policies end in %s, and their names go by plain SPF", policies, age(end))
+		switch {
+		case longest < 0:
+			return ""
+		case policies == 0:
+			what = "no policies are held"
+		}
+		return fmt.Sprintf("no SCSC answers, for %s: %s", age(longest), what)
+	},
 }
 
 // refusalText is a refusal in one line.
@@ -293,12 +324,33 @@ func printStatus(w io.Writer, nodes []nodeState) error {
 		_, e := fmt.Fprintf(w, gap+format, args...)
 		err, gap = errors.Join(err, e), ""
 	}
+	said := map[string]bool{} // by nodes, of many at once
+	for _, away := range centres {
+		var names, notices []string
+		var of []node.Summary
+		for _, n := range nodes {
+			if n.Status == nil {
+				continue
+			}
+			if what := away(*n.Status); what != "" {
+				names, notices, of = append(names, n.Node), append(notices, n.Node+what), append(of, *n.Status)
+			}
+		}
+		if len(of) > 1 {
+			line("%d nodes, %s: %s\n", len(of), brief(names, 3), away(of...))
+			for _, what := range notices {
+				said[what] = true
+			}
+		}
+	}
 	for _, n := range nodes {
 		for _, why := range n.Reasons {
 			line("%s: %s\n", cmp.Or(n.Node, n.Address), why)
 		}
 		for _, what := range n.Notices {
-			line("%s: %s\n", n.Node, what)
+			if !said[n.Node+what] {
+				line("%s: %s\n", n.Node, what)
+			}
 		}
 		if n.Status == nil {
 			continue
