@@ -16,6 +16,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"github.com/dmsc-mesh/dmsc/xds"
@@ -218,6 +219,41 @@ func TestAClientThatNeverReadsLosesItsStream(t *testing.T) {
 		if got := code(t, slow); got != codes.DeadlineExceeded {
 			t.Errorf("got %s", got)
 		}
+	})
+}
+
+// What a client has not read is kept by gRPC, which ends a stream only when its
+// client has read the rest of it: a place that is free again would cost memory
+// each time it is taken.
+func TestWhatAClientHasNotReadGoesWithItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, c := settled(t, xds.Config{MaxStreamsPerNode: 2})
+		unread := &discoveryv3.DeltaDiscoveryRequest{ // the answer is more than its window takes
+			Node: nodeOf("sg-1"), TypeUrl: xds.Endpoints.URL(), ResourceNamesSubscribe: names("a-name-that-nobody-has-heard-of-", 5000),
+		}
+		var foes []*grpc.ClientConn
+		for range 3 {
+			conn := xdstest.Serve(t, f.Server)
+			foe, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := foe.Send(unread); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			foes = append(foes, conn)
+		}
+		time.Sleep(2 * time.Second)
+		for i, conn := range foes {
+			if ended := conn.GetState() != connectivity.Ready; ended != (i < 2) {
+				t.Errorf("connection %d of 3, of which the last has a place: ended %t", i+1, ended)
+			}
+		}
+		for range 2 {
+			f.event(xds.Disconnected)
+		}
+		unharmed(t, f, c, 9000)
 	})
 }
 

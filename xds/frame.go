@@ -17,11 +17,12 @@ import (
 
 // ServerOptions are those of a gRPC server that serves xDS: bounds that a
 // client cannot exceed, and a codec by which all streams share the bytes of a
-// resource, from its compilation to the socket. A Server works without it too,
-// and encodes each response anew. What the options leave to the caller are
-// credentials.
+// resource, from its compilation to the socket. A Server works without them too,
+// but encodes each response anew, and of a client that never reads gRPC keeps
+// what it was sent until its connection ends. Connections are plain text.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.Creds(plainText()),
 		grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(protocodec.Name)}),
 		grpc.WaitForHandlers(true), // no event comes after Stop
 		grpc.MaxConcurrentStreams(32),

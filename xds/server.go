@@ -146,7 +146,11 @@ func (s *Server) serve(ctx context.Context, d dialect, types [numTypes]bool) err
 	st := newStream(s, d, types)
 	s.admit(st)
 	defer s.dismiss(st)
-	return st.run(ctx)
+	err := st.run(ctx)
+	if err != nil && st.nonces > 0 { // it may not have read what it was sent
+		hangUp(ctx)
+	}
+	return err
 }
 
 // node needs s.mu.
