@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dmsc-mesh/dmsc/internal/seeds"
 	"github.com/dmsc-mesh/dmsc/xds"
 	"github.com/dmsc-mesh/dmsc/xds/xdstest"
 )
@@ -25,38 +24,26 @@ import (
 // is on its way any more, the client holds what is published, and an Envoy got
 // there without the clock.
 //
-// DMSC_SEEDS sets how many scripts (400), DMSC_SEED one alone. From 200 on they
-// must have seen everything that the rules are about.
+// Package seeds says which scripts. From 200 on they must have seen everything
+// that the rules are about.
 func TestEveryClientIsServedByTheRules(t *testing.T) {
-	first, seeds := uint64(1), number(t, "DMSC_SEEDS", 400)
-	one := os.Getenv("DMSC_SEED") != ""
-	if one {
-		first, seeds = number(t, "DMSC_SEED", 1), 1
-	}
+	scripts := seeds.For(t, 400)
 	var mu sync.Mutex
 	sum := map[string]int{}
-	t.Run("seeds", func(t *testing.T) {
-		const workers = 4
-		for worker := range uint64(workers) {
-			t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
-				t.Parallel()
-				for seed := first + worker; seed < first+seeds; seed += workers {
-					p := play{seed: seed, steps: 40}
-					if p.run(t); p.fault != "" {
-						p = p.shortest(t)
-						t.Fatalf("DMSC_SEED=%d: %s\n\nthe shortest script that shows it:\n%s", seed, p.fault, strings.Join(p.log, "\n"))
-					}
-					mu.Lock()
-					for what, n := range p.stats {
-						sum[what] += n
-					}
-					mu.Unlock()
-				}
-			})
+	scripts.Each(t, func(t *testing.T, seed uint64) {
+		p := play{seed: seed, steps: 40}
+		if p.run(t); p.fault != "" {
+			p = p.shortest(t)
+			t.Fatalf("%s\n\nthe shortest script that shows it:\n%s", p.fault, strings.Join(p.log, "\n"))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for what, n := range p.stats {
+			sum[what] += n
 		}
 	})
 	t.Log(sum)
-	if seeds < 200 {
+	if scripts.Count() < 200 {
 		return
 	}
 	for _, what := range []string{
@@ -68,19 +55,6 @@ func TestEveryClientIsServedByTheRules(t *testing.T) {
 			t.Errorf("these scripts prove nothing of %q", what)
 		}
 	}
-}
-
-func number(t *testing.T, env string, otherwise uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
 }
 
 // play is one script. Each step draws from its own source, so that a step left

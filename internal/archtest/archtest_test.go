@@ -48,6 +48,7 @@ var may = map[string][]string{
 	"internal/measure":        {".", "linkstate", "translator"},
 	"internal/admin":          {"."},
 	"internal/envoybin":       {},
+	"internal/seeds":          {},
 	"internal/serve":          {},
 	"internal/watch":          {},
 	"internal/observer":       {".", "linkstate", "linkstate/peering"},

@@ -6,52 +6,36 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/seeds"
 	"github.com/dmsc-mesh/dmsc/internal/sim"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/linkstatetest"
 )
 
-// TestNetworksHoldThroughAnyFaults simulates random networks. DMSC_SEEDS sets
-// how many (2000), DMSC_SEED one alone. From 500 on they must have seen every
-// kind of fault and of outcome.
+// TestNetworksHoldThroughAnyFaults simulates random networks (package seeds).
+// From 500 on they must have seen every kind of fault and of outcome.
 func TestNetworksHoldThroughAnyFaults(t *testing.T) {
-	first, seeds := uint64(1), number(t, "DMSC_SEEDS", 2000)
-	one := os.Getenv("DMSC_SEED") != ""
-	if one {
-		first, seeds = number(t, "DMSC_SEED", 1), 1
-	}
-	sum := newCoverage()
-	t.Run("seeds", func(t *testing.T) {
-		const workers = 4
-		for w := range uint64(workers) {
-			t.Run(fmt.Sprintf("worker %d", w), func(t *testing.T) {
-				t.Parallel()
-				for seed := first + w; seed < first+seeds; seed += workers {
-					opts := randomOptions(seed)
-					opts.Setup = sum.watch
-					report, err := sim.Run(t.Context(), opts)
-					if err != nil {
-						t.Fatalf("DMSC_SEED=%d: %v", seed, err)
-					}
-					if f := report.Failure; f != nil {
-						t.Errorf("DMSC_SEED=%d: %s: %s\n\nthe shortest scene of %d:\n%s", seed, f.Rule, f.Text, f.Replays, strings.Join(f.Scene, "\n"))
-						return
-					}
-					sum.add(opts, report)
-				}
-			})
+	networks, sum := seeds.For(t, 2000), newCoverage()
+	networks.Each(t, func(t *testing.T, seed uint64) {
+		opts := randomOptions(seed)
+		opts.Setup = sum.watch
+		report, err := sim.Run(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if f := report.Failure; f != nil {
+			t.Fatalf("%s: %s\n\nthe shortest scene of %d:\n%s", f.Rule, f.Text, f.Replays, strings.Join(f.Scene, "\n"))
+		}
+		sum.add(opts, report)
 	})
 	t.Logf("\n%s", sum)
-	if missing := sum.missing(); seeds >= 500 && len(missing) > 0 {
+	if missing := sum.missing(); networks.Count() >= 500 && len(missing) > 0 {
 		t.Errorf("these networks prove nothing of %s", strings.Join(missing, ", "))
 	}
 }
@@ -104,19 +88,6 @@ func TestWhatCannotBeSimulatedIsRefused(t *testing.T) {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
-}
-
-func number(t *testing.T, env string, otherwise uint64) uint64 {
-	t.Helper()
-	s := os.Getenv(env)
-	if s == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
 }
 
 // randomOptions follow from the seed: mostly small networks, a few of 50 nodes,
