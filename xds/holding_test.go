@@ -14,9 +14,7 @@ func TestAStreamInStepHoldsNoStateOfItsOwn(t *testing.T) {
 	f := newFleet(t, 3, 50)
 	for port := range 5 {
 		f.change(9000 + port)
-		if _, err := f.PublishAll(f.names, f.set); err != nil {
-			t.Fatal(err)
-		}
+		f.publish(t)
 		f.wait()
 	}
 	f.stop()
@@ -66,24 +64,6 @@ func TestNodesThatRunTheSameShareIt(t *testing.T) {
 	}
 	if now.types[Clusters] != old.types[Clusters] || &now.types[Endpoints].names[0] != &old.types[Endpoints].names[0] {
 		t.Error("what did not change is there twice")
-	}
-}
-
-func TestASetThatIsRefusedChangesNoNode(t *testing.T) {
-	s := New(Config{})
-	version, err := s.PublishAll([]string{"a", "b"}, manyClusters(2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bad := manyClusters(2)
-	bad.Endpoints = nil
-	if _, err := s.PublishAll([]string{"a", "b"}, bad); err == nil {
-		t.Fatal("it was taken")
-	}
-	for _, name := range []string{"a", "b"} {
-		if st, _ := s.Status(name); st.Wanted != version {
-			t.Errorf("%s: %+v", name, st)
-		}
 	}
 }
 

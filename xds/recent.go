@@ -10,8 +10,10 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
-// recent is the Set that was published last, known again by its messages: the
-// very same is often published to one node after another.
+// recent is the Set that was published last, known again by its messages. It is
+// for whoever serves many gateways from one place, as go-control-plane's caches
+// do: they publish the very same to one node after another, which is compiled
+// once and shared. An agent has one node and never meets it.
 type recent struct {
 	compiled  *compiled
 	clusters  []weak.Pointer[clusterv3.Cluster]

@@ -3,10 +3,8 @@ package xds
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,28 +101,14 @@ func New(cfg Config) *Server {
 // and the last good one stays. Publishing equal content does nothing. A node
 // that is pinned (see Rollback) goes on with what it is pinned to.
 func (s *Server) Publish(name string, set Set) (version string, err error) {
-	return s.PublishAll([]string{name}, set)
-}
-
-// PublishAll is Publish to several nodes that shall run the very same. The set
-// is compiled once, and shared. A set that is refused changes no node.
-func (s *Server) PublishAll(names []string, set Set) (version string, err error) {
-	if len(names) == 0 {
-		return "", errors.New("publish: no nodes are named")
+	n := s.published(name)
+	n.publishing.Lock()
+	defer n.publishing.Unlock()
+	c, err := s.compile(set, n.likely()) // not under n.mu: streams must not wait for it
+	if err != nil {
+		return "", fmt.Errorf("publish to %s: %w", name, err)
 	}
-	var c *compiled
-	for _, name := range names {
-		n := s.published(name)
-		n.publishing.Lock()
-		if c == nil { // not under n.mu: streams must not wait for it
-			if c, err = s.compile(set, n.likely()); err != nil {
-				n.publishing.Unlock()
-				return "", fmt.Errorf("publish to %s: %w", strings.Join(names, ", "), err)
-			}
-		}
-		n.publish(s, c, set, time.Now())
-		n.publishing.Unlock()
-	}
+	n.publish(s, c, set, time.Now())
 	return c.version, nil
 }
 
