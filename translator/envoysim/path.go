@@ -16,6 +16,8 @@ var (
 	escape = regexp.MustCompile(`(?i)%(2d|2e|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])`)
 	// plain paths are those whose normalization is known here.
 	plain = regexp.MustCompile(`^/([a-zA-Z0-9/\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*$`)
+	// dotted segments are resolved by some versions of Envoy only.
+	dotted = regexp.MustCompile(`/\.\.?;`)
 )
 
 // normalize gives the path the form that the listener's routes expect. A reply
@@ -27,7 +29,7 @@ func (m *manager) normalize(r *Request) (*Reply, error) {
 		return m.local(Reply{Status: 400})
 	}
 	if m.NormalizePath.GetValue() {
-		if !plain.MatchString(path) {
+		if !plain.MatchString(path) || dotted.MatchString(path) {
 			return nil, fmt.Errorf("how Envoy normalizes the path %q is not simulated", path)
 		}
 		path = withoutDots(escape.ReplaceAllStringFunc(path, func(s string) string {

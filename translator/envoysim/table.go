@@ -69,9 +69,9 @@ func (n *Node) addTable(config *routev3.RouteConfiguration) error {
 
 func checkRoute(route *routev3.Route) error {
 	switch route.GetMatch().GetPathSpecifier().(type) {
-	case *routev3.RouteMatch_Prefix, *routev3.RouteMatch_PathSeparatedPrefix, *routev3.RouteMatch_Path, *routev3.RouteMatch_ConnectMatcher_:
+	case *routev3.RouteMatch_Prefix, *routev3.RouteMatch_PathSeparatedPrefix, *routev3.RouteMatch_Path, *routev3.RouteMatch_SafeRegex, *routev3.RouteMatch_ConnectMatcher_:
 	default:
-		return fmt.Errorf("match without prefix, path_separated_prefix, path or connect_matcher is not understood")
+		return fmt.Errorf("match without prefix, path_separated_prefix, path, safe_regex or connect_matcher is not understood")
 	}
 	for _, h := range route.Match.Headers {
 		if h.HeaderMatchSpecifier == nil {
@@ -164,6 +164,10 @@ func meets(m *routev3.RouteMatch, r Request) bool {
 		if r.isConnect() || r.path() != path.Path {
 			return false
 		}
+	case *routev3.RouteMatch_SafeRegex:
+		if r.isConnect() || !matchesWhole(path.SafeRegex, r.path()) {
+			return false
+		}
 	}
 	return !slices.ContainsFunc(m.Headers, func(h *routev3.HeaderMatcher) bool { return !r.meets(h) })
 }
@@ -203,10 +207,14 @@ func matches(m *matcherv3.StringMatcher, value string) bool {
 	case *matcherv3.StringMatcher_Contains:
 		return strings.Contains(value, fold(pattern.Contains))
 	case *matcherv3.StringMatcher_SafeRegex:
-		whole, err := regexp.Compile(`^(?:` + pattern.SafeRegex.Regex + `)$`)
-		return err == nil && whole.MatchString(value)
+		return matchesWhole(pattern.SafeRegex, value)
 	}
 	return false
+}
+
+func matchesWhole(m *matcherv3.RegexMatcher, value string) bool {
+	whole, err := regexp.Compile(`^(?:` + m.Regex + `)$`)
+	return err == nil && whole.MatchString(value)
 }
 
 // condition writes a match for people.
@@ -217,6 +225,8 @@ func condition(m *routev3.RouteMatch) string {
 		parts = append(parts, "CONNECT")
 	case *routev3.RouteMatch_Path:
 		parts = append(parts, "path "+path.Path)
+	case *routev3.RouteMatch_SafeRegex:
+		parts = append(parts, "path matches "+path.SafeRegex.Regex)
 	case *routev3.RouteMatch_PathSeparatedPrefix:
 		parts = append(parts, "path "+path.PathSeparatedPrefix+" and below")
 	case *routev3.RouteMatch_Prefix:

@@ -94,7 +94,7 @@ var understood = map[protoreflect.FullName]knowledge{
 		"match route direct_response request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove",
 		"name metadata decorator stat_prefix per_request_buffer_limit_bytes request_body_buffer_limit",
 	},
-	"envoy.config.route.v3.RouteMatch":                              {"prefix path path_separated_prefix connect_matcher headers", ""},
+	"envoy.config.route.v3.RouteMatch":                              {"prefix path path_separated_prefix safe_regex connect_matcher headers", ""},
 	"envoy.config.route.v3.RouteMatch.ConnectMatcher":               {},
 	"envoy.config.route.v3.HeaderMatcher":                           {"name string_match present_match invert_match", ""},
 	"envoy.config.route.v3.DirectResponseAction":                    {"status", "body"},

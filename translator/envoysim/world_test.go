@@ -268,7 +268,7 @@ func (w *world) steering(e *rib.Entry) translator.Steering {
 func (w *world) request(i int) asked {
 	q := asked{id: fmt.Sprint(i), listener: pick(w, "dmsc/ingress", "dmsc/ingress", "dmsc/fabric", "dmsc/fabric", "dmsc/probe", "dmsc/outside")}
 	q.Method = pick(w, "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PATCH", "CONNECT")
-	q.Path = pick(w, "/", "/", "/x?y=/z", "/m-1", "/m-1/b", "/m-2?x", "//", "/%2e/x", "/x/y/z", "/xx", "/api.v1", "/api.v1/", "/api.v1?q=/", "/apiXv1", "/X", "/y/../x/./y", "/..", "/x/..", "/x/.", "/x%2Fy", "/a%5cb?%2f", "/%78/%41%2d%7e%25%3b", "/x//y", "/m-1/../m-2")
+	q.Path = pick(w, "/", "/", "/x?y=/z", "/m-1", "/m-1/b", "/m-2?x", "//", "/%2e/x", "/x/y/z", "/xx", "/api.v1", "/api.v1/", "/api.v1?q=/", "/apiXv1", "/X", "/y/../x/./y", "/..", "/x/..", "/x/.", "/x%2Fy", "/a%5cb?%2f", "/%78/%41%2d%7e%25%3b", "/x//y", "/m-1/../m-2", "/x/%2e%2e;/y", "/x/.%2E;a=1?y", "/x/..%3b/y", "/x/y..;/z")
 	if q.Method == "OPTIONS" && w.chance(50) {
 		q.Path = "*"
 	}
