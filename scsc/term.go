@@ -3,12 +3,14 @@ package scsc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dmsc-mesh/dmsc/internal/durable"
 )
 
 // NextTerm returns the term of this start and keeps it in the file at path
@@ -29,26 +31,11 @@ func NextTerm(path string, now time.Time) (uint64, error) {
 		}
 		term = last + 1
 	}
-	if err := writeWhole(path, strconv.FormatUint(term, 10)+"\n"); err != nil {
+	if err := durable.Write(path, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, term)
+		return err
+	}); err != nil {
 		return 0, fmt.Errorf("keep term: %w", err)
 	}
 	return term, nil
-}
-
-// writeWhole replaces a file so that a crash leaves the old or the new text.
-func writeWhole(path, text string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

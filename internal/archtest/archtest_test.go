@@ -43,7 +43,7 @@ var may = map[string][]string{
 	"xds/xdstest":             {".", "xds"},
 	"spa":                     {".", "internal/manifest", "internal/watch", "api/dmsc/v1"},
 	"scsc/policy":             {".", "internal/manifest"},
-	"scsc":                    {".", "linkstate", "linkstate/spf", "linkstate/rib", "scsc/policy", "internal/manifest", "internal/watch", "api/dmsc/v1"},
+	"scsc":                    {".", "linkstate", "linkstate/spf", "linkstate/rib", "scsc/policy", "internal/manifest", "internal/watch", "internal/durable", "api/dmsc/v1"},
 	"internal/border":         {".", "internal/manifest", "translator"},
 	"internal/measure":        {".", "linkstate", "translator"},
 	"internal/admin":          {"."},
@@ -51,6 +51,7 @@ var may = map[string][]string{
 	"internal/seeds":          {},
 	"internal/serve":          {},
 	"internal/watch":          {},
+	"internal/durable":        {},
 	"internal/observer":       {".", "linkstate", "linkstate/peering"},
 }
 

@@ -2,9 +2,14 @@ package node
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/translator"
@@ -51,5 +56,79 @@ func BenchmarkPublication(b *testing.B) {
 			b.Fatal(err)
 		}
 		i++
+	}
+}
+
+// BenchmarkPin is what it costs to pin a gateway with this many prefixes, a tenth
+// of them of its own pods: hold-ms is for how long the loop stands still, write-ms
+// and restore-ms what the file costs beside it and at the next start.
+func BenchmarkPin(b *testing.B) {
+	for _, prefixes := range []int{1000, 100_000} {
+		b.Run(fmt.Sprintf("prefixes=%d", prefixes), func(b *testing.B) {
+			hop := rib.NextHop{LinkKey: linkstate.LinkKey{Remote: "r2", ID: "0"}, Weight: 1}
+			g := &rib.Group{Name: rib.GroupName([]rib.NextHop{hop}, nil), Primaries: []rib.NextHop{hop}}
+			entries := make([]*rib.Entry, prefixes)
+			about := &needs{groups: []*rib.Group{g}}
+			o := &offer{}
+			for i := range entries {
+				prefix := dmsc.MustParsePrefix(fmt.Sprintf("team-%d/%d", i%100, i))
+				entries[i] = &rib.Entry{Prefix: prefix, Group: g}
+				if i%10 == 0 {
+					about.delivers = append(about.delivers, delivery{Prefix: prefix})
+					o.prefixes = append(o.prefixes, linkstate.Prefix{Prefix: prefix})
+				}
+			}
+			slices.SortFunc(about.delivers, func(a, b delivery) int { return a.Prefix.Compare(b.Prefix) })
+			r, err := translator.Translate(translator.State{
+				Node: "r1", Addrs: translator.Addrs{Ingress: "127.0.0.1:1", Fabric: "127.0.0.1:2", Probe: "127.0.0.1:3"},
+				Neighbours: []translator.Neighbour{{NextHop: hop, Data: "127.0.0.1:100", Up: true}}, RIB: rib.NewRIB("r1", entries...),
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			set := xds.SetOf(r)
+			set.About = about
+			cfg := &config.Node{Node: "r1", StateDir: b.TempDir()}
+			srv := xds.New(xds.Config{})
+			version, err := srv.Publish("r1", set)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var hold, write, restore time.Duration
+			for b.Loop() {
+				begun := time.Now()
+				if _, err := srv.Rollback("r1", version); err != nil {
+					b.Fatal(err)
+				}
+				p, _ := srv.Pin("r1")
+				under := &pin{version: p.Version, needs: about}
+				if got := under.split(o); len(got.withheld) > 0 {
+					b.Fatalf("%d are withheld", len(got.withheld))
+				}
+				hold += time.Since(begun)
+				begun = time.Now()
+				if err := writePin(cfg, under, p); err != nil {
+					b.Fatal(err)
+				}
+				write += time.Since(begun)
+				begun = time.Now()
+				_, back, err := readPin(cfg)
+				if err == nil {
+					err = xds.New(xds.Config{}).Restore("r1", back)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+				restore += time.Since(begun)
+			}
+			info, err := os.Stat(filepath.Join(cfg.StateDir, pinFile))
+			if err != nil {
+				b.Fatal(err)
+			}
+			for name, took := range map[string]time.Duration{"hold": hold, "write": write, "restore": restore} {
+				b.ReportMetric(float64(took.Microseconds())/1000/float64(b.N), name+"-ms")
+			}
+			b.ReportMetric(float64(info.Size())/1024, "file-KiB")
+		})
 	}
 }

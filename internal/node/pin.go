@@ -76,7 +76,8 @@ func (p *pin) split(o *offer) split {
 	}
 	out.announced = nil
 	for _, a := range o.prefixes {
-		if slices.Contains(p.delivers, delivery{a.Prefix, a.Protocol}) {
+		i, found := slices.BinarySearchFunc(p.delivers, a.Prefix, func(d delivery, p dmsc.ServicePrefix) int { return d.Prefix.Compare(p) })
+		if found && p.delivers[i].Protocol == a.Protocol {
 			out.announced = append(out.announced, a)
 		} else {
 			out.withheld = append(out.withheld, a.Prefix)
@@ -87,9 +88,16 @@ func (p *pin) split(o *offer) split {
 
 // tell corrects what pods are told of prefixes that are not announced.
 func (s split) tell(statuses []prefixStatus) {
+	if len(s.withheld) == 0 {
+		return
+	}
+	withheld := make(map[string]bool, len(s.withheld))
+	for _, p := range s.withheld {
+		withheld[p.String()] = true
+	}
 	for i := range statuses {
 		st := &statuses[i]
-		if st.state == announced && slices.ContainsFunc(s.withheld, func(p dmsc.ServicePrefix) bool { return p.String() == st.prefix }) {
+		if st.state == announced && withheld[st.prefix] {
 			st.state, st.code = pending, "gateway_pinned"
 			st.reason = "the gateway's Envoy is pinned to an earlier configuration, which does not deliver it; it is announced when that ends (dmsc xds resume)"
 		}

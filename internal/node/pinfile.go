@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/internal/durable"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/rib"
 	"github.com/dmsc-mesh/dmsc/xds"
@@ -59,43 +60,35 @@ type hops struct {
 }
 
 // writePin has the pin outlive the agent.
-func writePin(cfg *config.Node, p *pin, set xds.Pin) (err error) {
-	path := filepath.Join(cfg.StateDir, pinFile)
-	f, err := os.CreateTemp(cfg.StateDir, pinFile+".*")
-	if err != nil {
-		return fmt.Errorf("write what envoy is pinned to: %w", err)
-	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err == nil {
-			err = os.Rename(f.Name(), path)
-		}
-		if err != nil {
-			os.Remove(f.Name())
-			err = fmt.Errorf("write what envoy is pinned to: %w", err)
-		}
-	}()
+func writePin(cfg *config.Node, p *pin, set xds.Pin) error {
 	head := pinHead{
 		savedPin: *p.saved(), Node: string(cfg.Node), Published: set.Published, Since: set.Since, OnDemand: set.OnDemand, Delivers: p.delivers,
 	}
 	for _, g := range p.groups {
 		head.Groups = append(head.Groups, hops{g.Primaries, g.Backup})
 	}
-	packed, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	err := durable.Write(filepath.Join(cfg.StateDir, pinFile), func(w io.Writer) error {
+		packed, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(packed).Encode(head); err != nil { // ends with a newline
+			return err
+		}
+		if err := set.WriteResources(packed); err != nil {
+			return err
+		}
+		return packed.Close()
+	})
 	if err != nil {
-		return err
+		return fmt.Errorf("write what envoy is pinned to: %w", err)
 	}
-	if err := json.NewEncoder(packed).Encode(head); err != nil { // ends with a newline
-		return err
-	}
-	if err := set.WriteResources(packed); err != nil {
-		return err
-	}
-	return errors.Join(packed.Close(), f.Sync())
+	return nil
 }
 
 // removePin ends a pin for the next start, too.
 func removePin(dir string) error {
-	if err := os.Remove(filepath.Join(dir, pinFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(filepath.Join(dir, pinFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove what envoy was pinned to: %w", err)
 	}
 	return nil
