@@ -240,13 +240,16 @@ func outlierDetection() *clusterv3.OutlierDetection {
 	}
 }
 
-// podOutlierDetection takes an instance out for a while that answers five
-// requests in a row with 5xx or cannot be reached, but never more than half of
-// them: what they all answer so is the fault of the requests, or of what they all
-// need. An active check that passes does not bring it back, since it did not see
-// the fault either.
+// podOutlierDetection takes an instance out for a while that fails five requests
+// in a row, but never more than half of them: what they all do is the fault of the
+// requests, or of what they all need. To answer 5xx, to end the connection and to
+// take none count alike: Envoy's rules that tell them apart forget an ended
+// connection at the next one that is made. An active check that passes does not
+// bring the instance back, since it did not see the fault either.
 func podOutlierDetection() *clusterv3.OutlierDetection {
 	d := outlierDetection()
+	d.SplitExternalLocalOriginErrors = false
+	d.ConsecutiveLocalOriginFailure, d.EnforcingConsecutiveLocalOriginFailure = nil, nil // of a split only
 	d.Consecutive_5Xx = wrapperspb.UInt32(5)
 	d.EnforcingConsecutive_5Xx = wrapperspb.UInt32(100)
 	d.MaxEjectionPercent = wrapperspb.UInt32(50)

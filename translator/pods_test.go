@@ -15,10 +15,12 @@ import (
 // instance is a pod that can be made to fail.
 type instance struct {
 	ill     atomic.Bool   // what its health path answers
-	broken  atomic.Int64  // the status of its requests, 0 for 200
+	broken  atomic.Int64  // the status of its requests, 0 for 200, cut for no answer
 	held    chan struct{} // what a request waits for, unless nil
 	reached atomic.Int64
 }
+
+const cut = -1
 
 // instances serves a/1 at sg-2 with so many pods, of HTTP/1.1 and checked at
 // /health; sg-1 is the ingress.
@@ -36,6 +38,8 @@ func (n *network) instances(t *testing.T, count int, of string) (pods []*instanc
 					w.WriteHeader(http.StatusInternalServerError)
 				}
 				return
+			case p.broken.Load() == cut:
+				panic(http.ErrAbortHandler) // ends the connection
 			case p.broken.Load() != 0:
 				w.WriteHeader(int(p.broken.Load()))
 			}
@@ -116,33 +120,37 @@ func TestInstancesShareAndAnIllOneIsLeftOut(t *testing.T) {
 	n.sharedBy(t, ingress, "pod-0", "pod-1", "pod-2")
 }
 
-// An instance that answers 5xx again and again gets nothing for a while although
-// its check passes. When all do, they are asked still: half of them at least.
+// An instance that answers 5xx again and again, or ends the connections of
+// requests, gets nothing for a while although its check passes. When all do, they are asked still: half of them at least.
 func TestAnInstanceThatFailsIsEjectedAndNeverAllOfThem(t *testing.T) {
-	n := newNetwork(t, findEnvoy(t))
-	pods, ingress := n.instances(t, 2, "")
-	pods[0].broken.Store(500)
-	n.sharedBy(t, ingress, "pod-1")
-	ejected := time.Now() // or shortly before
-	const enforced = "cluster.dmsc/local/a/1.outlier_detection.ejections_enforced_consecutive_5xx"
-	if got := n.stats(t, "sg-2")[enforced]; got != 1 {
-		t.Errorf("%d instances were ejected", got)
+	for name, failure := range map[string]int64{"500": 500, "503": 503, "cut": cut} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, findEnvoy(t))
+			pods, ingress := n.instances(t, 2, "")
+			pods[0].broken.Store(failure)
+			n.sharedBy(t, ingress, "pod-1")
+			ejected := time.Now() // or shortly before
+			const enforced = "cluster.dmsc/local/a/1.outlier_detection.ejections_enforced_consecutive_5xx"
+			if got := n.stats(t, "sg-2")[enforced]; got != 1 {
+				t.Errorf("%d instances were ejected", got)
+			}
+			// Two active checks later.
+			for time.Since(ejected) < 1200*time.Millisecond {
+				if got := n.shares(t, ingress, 1); got["pod-1"] != 1 && time.Since(ejected) < 1500*time.Millisecond {
+					t.Errorf("%v after its ejection the instance is asked: %v", time.Since(ejected), got)
+				}
+			}
+			pods[1].broken.Store(failure)
+			for answer, count := range n.shares(t, ingress, 20) {
+				if strings.Contains(answer, "dmsc-error") {
+					t.Errorf("all fail, and %d requests were given to none: %s", count, answer)
+				}
+			}
+			pods[0].broken.Store(0)
+			pods[1].broken.Store(0)
+			n.sharedBy(t, ingress, "pod-0", "pod-1")
+		})
 	}
-	// Two active checks later.
-	for time.Since(ejected) < 1200*time.Millisecond {
-		if got := n.shares(t, ingress, 1); got["pod-1"] != 1 && time.Since(ejected) < 1500*time.Millisecond {
-			t.Errorf("%v after its ejection the instance is asked: %v", time.Since(ejected), got)
-		}
-	}
-	pods[1].broken.Store(503)
-	for answer, count := range n.shares(t, ingress, 20) {
-		if strings.Contains(answer, "dmsc-error") {
-			t.Errorf("all fail, and %d requests were given to none: %s", count, answer)
-		}
-	}
-	pods[0].broken.Store(0)
-	pods[1].broken.Store(0)
-	n.sharedBy(t, ingress, "pod-0", "pod-1")
 }
 
 // Beyond the limits of its instances a name's requests are refused at once, by
