@@ -70,7 +70,7 @@ func (st *stream) gates() (g gates) {
 	}
 	b := g.backlogs
 	g.unsent = b[Routes].unsent || b[Listeners].unsent
-	if st.serves != allTypes {
+	if st.serves != allTypes && st.heedsSiblings(b) {
 		b, g.unsent = st.node.together(st, b)
 	}
 	g.ready = !b[Clusters].upserts && !st.isWarming()
@@ -116,6 +116,9 @@ func (st *stream) isWarming() bool {
 // of. Better the last good route than one to a cluster that is not there.
 func (st *stream) stuck(r *resource) bool {
 	if st.serves != allTypes {
+		if len(r.refs) == 0 {
+			return false
+		}
 		lacks := st.lacks()
 		return len(lacks) > 0 && slices.ContainsFunc(r.refs, func(need ref) bool {
 			_, lacking := slices.BinarySearch(lacks, need.name)

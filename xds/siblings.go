@@ -24,6 +24,15 @@ func (n *node) siblings(t Type) []*stream {
 	return all
 }
 
+// heedsSiblings: something of this stream may have to wait for another. Of
+// hundreds that are there for one cluster's endpoints each, nearly none has.
+func (st *stream) heedsSiblings(b [numTypes]backlog) bool {
+	if st.serves == only(Endpoints) {
+		return b[Endpoints].removals
+	}
+	return len(st.subs[slices.Index(st.serves[:], true)].todo) > 0
+}
+
 // together adds what the siblings have left to do to what st has. One that has
 // not looked at the wanted set yet, or is not there, has everything to do; the
 // clock bounds that.
@@ -125,9 +134,11 @@ func (st *stream) heat() {
 	since := st.warmed
 	st.warmed = st.node.warmed
 	var anew []string
-	for name, at := range st.node.warming {
-		if at > since && st.subs[Endpoints].has(name) {
-			anew = append(anew, name)
+	if st.warmed > since {
+		for name, at := range st.node.warming {
+			if at > since && st.subs[Endpoints].has(name) {
+				anew = append(anew, name)
+			}
 		}
 	}
 	st.node.mu.Unlock()
@@ -186,6 +197,11 @@ func (n *node) announce(c *compiled) bool {
 	defer n.mu.Unlock()
 	if n.announced == c.version || n.awaited(c) {
 		return false
+	}
+	for _, st := range n.streams { // nearly always one has not, and the rest is work
+		if rep := st.report.Load(); st.serves == only(Endpoints) && (rep.want != c || rep.phase != PhaseLive) {
+			return false
+		}
 	}
 	var asks [numTypes][]string
 	var wildcard [numTypes]bool

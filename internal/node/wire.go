@@ -41,7 +41,8 @@ func (n *Node) wire() {
 		ads.Record = xds.RecordTo(n.recording)
 	}
 	if cfg.Envoy.XDS.PerType {
-		ads.MaxStreamsPerNode = 10_000 // one for each cluster
+		// One for each cluster, opened all at once.
+		ads.MaxStreamsPerNode, ads.MaxStrangers = 10_000, 1000
 	}
 	n.envoy = xds.New(ads)
 	n.metrics.countXDS(func() xds.Status {
