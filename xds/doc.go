@@ -52,10 +52,10 @@
 //
 // # Going back
 //
-// The last sets of each node are kept (History), 10 unless they are very large. Rollback pins a node to one of
-// them: newer ones are recorded and wait for Resume, while the endpoints of
-// the pinned set's clusters go on following the newest set, because they carry
-// liveness.
+// The last sets of each node are kept (History), 20 unless they are very large.
+// Rollback pins a node to one of them: newer ones are recorded and wait for
+// Resume, while the endpoints of the pinned set's clusters go on following the
+// newest set, because they carry liveness.
 //
 // # On demand
 //

@@ -102,7 +102,7 @@ func Run(ctx context.Context, o Options) error {
 		if found {
 			stays += fmt.Sprintf("; try:  curl -H 'dmsc-service-prefix: %s' http://%s/", p.prefix, net.Node(p.ingress).Ingress)
 		}
-		r.note("%s\nlook at it with  export DMSC_NODES=@%s  and  dmsc get adjacency|lsdb|rib|fib|spf-log, dmsc lsdb diff", stays, nodes)
+		r.note("%s\nlook at it with  export DMSC_NODES=@%s  and  dmsc status, dmsc get adjacency|lsdb|rib|fib|spf-log, dmsc lsdb diff", stays, nodes)
 		<-ctx.Done()
 	}
 	err = errors.Join(err, net.Close())
