@@ -99,11 +99,11 @@ func (st *stream) run(ctx context.Context) error {
 		st.log.Warn("stream refused", "err", err)
 		return err
 	}
-	st.log.Info("envoy connected")
+	st.log.Info("xds stream up")
 	st.srv.cfg.OnEvent(Event{Kind: Connected, Node: st.node.name, Stream: st.id, Streams: streams})
 	defer func() {
 		streams := st.srv.leave(st)
-		st.log.Info("envoy disconnected")
+		st.log.Info("xds stream down")
 		st.srv.cfg.OnEvent(Event{Kind: Disconnected, Node: st.node.name, Stream: st.id, Streams: streams})
 	}()
 

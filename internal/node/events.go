@@ -233,12 +233,14 @@ func (e envoySaid) apply(n *Node, now time.Time) {
 	}
 	switch e.Kind {
 	case xds.Connected:
-		n.log.Info("envoy connected")
+		if e.Streams == 1 { // of one per type, the first
+			n.log.Info("envoy connected")
+		}
 		n.loop.owes(n.loop.publication != nil && n.loop.publication.version != n.loop.acked, now)
 		kick(n.kickSelf)
 	case xds.Disconnected:
-		n.log.Warn("envoy disconnected")
 		if e.Streams == 0 {
+			n.log.Warn("envoy disconnected")
 			n.loop.refusals = nil
 			n.retryDocuments()
 			n.loop.acked = "" // the next one may hold nothing; if it holds all of it, it is Acked again

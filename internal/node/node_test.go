@@ -40,3 +40,21 @@ func TestAnotherNodesEnvoySaysNothingAboutOurs(t *testing.T) {
 	envoySaid{Event: xds.Event{Kind: xds.Disconnected, Node: "sg-1"}}.apply(n, t0)
 	want(t, n.loop.acked, "")
 }
+
+// An Envoy with a stream per type opens and ends some at any time: it has gone
+// with the last of them.
+func TestAnEnvoyHasGoneWithItsLastStream(t *testing.T) {
+	var said strings.Builder
+	n := &Node{cfg: &config.Node{Node: "sg-1"}, log: slog.New(slog.NewTextHandler(&said, nil)), kickSelf: make(chan struct{}, 1)}
+	for _, e := range []xds.Event{
+		{Kind: xds.Connected, Streams: 1}, {Kind: xds.Connected, Streams: 2}, {Kind: xds.Disconnected, Streams: 1}, {Kind: xds.Disconnected},
+	} {
+		e.Node = "sg-1"
+		envoySaid{Event: e}.apply(n, t0)
+	}
+	for _, message := range []string{"envoy connected", "envoy disconnected"} {
+		if got := strings.Count(said.String(), message); got != 1 {
+			t.Errorf("%q is said %d times:\n%s", message, got, said.String())
+		}
+	}
+}
