@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -167,7 +168,8 @@ func (n *Node) controlXDS(mux *http.ServeMux) {
 func (n *Node) order(w http.ResponseWriter, r *http.Request, o pinOrdered) bool {
 	done, shown := make(chan error, 1), make(chan struct{})
 	o.done, o.shown = done, shown
-	if !n.carryOut(w, r, o, shown) {
+	// It is carried out also if who gave it has gone, and must be kept then, too.
+	if !n.carryOut(w, r.WithContext(context.WithoutCancel(r.Context())), o, shown) {
 		return false
 	}
 	if err := <-done; err != nil {
