@@ -31,7 +31,7 @@ func NextTerm(path string, now time.Time) (uint64, error) {
 		}
 		term = last + 1
 	}
-	if err := durable.Write(path, func(w io.Writer) error {
+	if err := durable.Write(path, 0o600, func(w io.Writer) error {
 		_, err := fmt.Fprintln(w, term)
 		return err
 	}); err != nil {

@@ -3,21 +3,21 @@ package durable
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// Write replaces the file at path with what write writes, readable by its owner
-// only. After an error the old content stays, unless it is that of the folder's
+// Write replaces the file at path with what write writes, for whom mode says;
+// while it is not whole it is readable by its owner only. After an error the old content stays, unless it is that of the folder's
 // write to the disk: then it is the old or the new.
-func Write(path string, write func(io.Writer) error) error {
+func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
+	if err = write(f); err == nil {
+		err = errors.Join(f.Chmod(mode), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)

@@ -29,20 +29,20 @@ func TestAFileHasItsOldOrItsNewContent(t *testing.T) {
 			return err
 		}
 	}
-	if err := durable.Write(path, text("old, and longer")); err != nil {
+	if err := durable.Write(path, 0o640, text("old, and longer")); err != nil {
 		t.Fatal(err)
 	}
 	content("old, and longer")
 	full := errors.New("disk full")
-	if err := durable.Write(path, func(w io.Writer) error { return errors.Join(text("new")(w), full) }); !errors.Is(err, full) {
+	if err := durable.Write(path, 0o640, func(w io.Writer) error { return errors.Join(text("new")(w), full) }); !errors.Is(err, full) {
 		t.Errorf("error %v", err)
 	}
 	content("old, and longer")
-	if err := durable.Write(path, text("new")); err != nil {
+	if err := durable.Write(path, 0o640, text("new")); err != nil {
 		t.Fatal(err)
 	}
 	content("new")
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("%v: mode %v", err, info.Mode())
 	}
 	if err := durable.Remove(path); err != nil {
@@ -51,7 +51,7 @@ func TestAFileHasItsOldOrItsNewContent(t *testing.T) {
 	if err := durable.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed twice: %v", err)
 	}
-	if err := durable.Write(filepath.Join(path, "none", "f"), text("")); !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Write(filepath.Join(path, "none", "f"), 0o640, text("")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("in no folder: %v", err)
 	}
 }

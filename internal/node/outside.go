@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
+	"github.com/dmsc-mesh/dmsc/internal/durable"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -110,13 +112,11 @@ func (n *Node) writeSecret(p border.Pair) error {
 	if err != nil {
 		return err
 	}
-	next := n.secretFile() + ".new"
-	err = errors.Join(os.RemoveAll(next), os.WriteFile(next, data, 0o600))
-	if err == nil {
-		// Who may connect to the agent's socket may read it, as serve.Listen says.
-		err = errors.Join(os.Chmod(next, 0o640), os.Rename(next, n.secretFile()))
-	}
-	return err
+	// Who may connect to the agent's socket may read it, as serve.Listen says.
+	return durable.Write(n.secretFile(), 0o640, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // watchCertificate looks at the files whenever they change, and at the clock.

@@ -67,7 +67,7 @@ func writePin(cfg *config.Node, p *pin, set xds.Pin) error {
 	for _, g := range p.groups {
 		head.Groups = append(head.Groups, hops{g.Primaries, g.Backup})
 	}
-	err := durable.Write(filepath.Join(cfg.StateDir, pinFile), func(w io.Writer) error {
+	err := durable.Write(filepath.Join(cfg.StateDir, pinFile), 0o600, func(w io.Writer) error {
 		packed, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil {
 			return err
