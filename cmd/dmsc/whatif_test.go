@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,23 @@ func TestWhatifTakesAnyNameThatAPrefixAnswers(t *testing.T) {
 	} {
 		if got := command(t, "dmsc whatif --fail-node sr-2 --from sg-1 "+line); !strings.Contains(got, want) {
 			t.Errorf("%s:\n%s\nwant %s", line, got, want)
+		}
+	}
+}
+
+// A network is planned before pods are there, and all of one may fail.
+func TestWhatifTakesNetworksWithoutNamesOrNodes(t *testing.T) {
+	t.Setenv(nodesEnv, "")
+	const nodes = "apiVersion: dmsc.io/v1alpha1\nkind: Topology\nmetadata: {name: bare}\nspec:\n" +
+		"  nodes: [{name: sg-1, role: SG}, {name: sr-1, role: SR}]\n  links: [{a: sg-1, b: sr-1, metric: 10}]\n"
+	file := filepath.Join(t.TempDir(), "bare.yaml")
+	for pods, want := range map[string]string{
+		"": "0 pairs of gateway and name: 0 moved, 0 lost",
+		"  pods: [{name: p, gateway: sg-1, services: [{prefix: a/1, port: 80}]}]\n": "2 pairs of gateway and name: 0 moved, 2 lost",
+	} {
+		writeFile(t, file, nodes+pods, 0o600)
+		if got := command(t, "dmsc whatif -f "+file+" --fail-node sg-1,sr-1"); !strings.Contains(got, want) {
+			t.Errorf("%s\nhas not %s", got, want)
 		}
 	}
 }

@@ -116,12 +116,13 @@ func (n *converged) compute(ids []dmsc.NodeID) {
 				r, _ := engine.Update(n.before(id), 0, nil)
 				before := n.lookup(r)
 				after, pools := before, pools(r, before)
-				if r, delta := engine.Update(n.after(id), n.kind, n.keys); !delta.Empty() {
+				r, delta := engine.Update(n.after(id), n.kind, n.keys)
+				if !delta.Empty() {
 					after = n.lookup(r)
 				}
 				keep.Lock()
 				w := &ways{before: n.keep(before), pools: pools}
-				if w.after = w.before; &after[0] != &before[0] {
+				if w.after = w.before; !delta.Empty() {
 					w.after = n.keep(after)
 				}
 				n.nodes[id] = w
