@@ -131,7 +131,7 @@ func accepted(ctx context.Context, f *controlFlags, agent admin.Client, h node.H
 			return h, nil
 		}
 		for _, r := range h.Refusals {
-			if r.Version == h.Given {
+			if r.Version == h.Given || h.Refused {
 				return h, exit(exitNo, fmt.Errorf("it is in force, but %s", refusalText(r)))
 			}
 		}

@@ -148,6 +148,22 @@ func TestAReasonOfAThousandLinesIsRefusedInOne(t *testing.T) {
 	}
 }
 
+// A part of it was refused in another version: Envoy is not asked again.
+func TestARollbackToWhatWasRefusedBeforeExitsWith1(t *testing.T) {
+	dir := serveControl(t, func(w http.ResponseWriter, r *http.Request) {
+		h := node.HistoryStatus{Node: "sg-1", Given: "cc03", Generations: []node.GenerationStatus{{Version: "cc03", Served: true, Acked: true}, {Version: "cc02"}}}
+		if r.Method == http.MethodPut {
+			h.Given, h.Generations[0].Served, h.Generations[1].Served, h.Refused = "cc02", false, true, true
+			h.Refusals = []node.RefusalStatus{{Type: "routes", Resource: "dmsc/ingress", Version: "cc01", Message: "no good", Running: true}}
+		}
+		admin.WriteJSON(w, h)
+	})
+	want := "! dmsc: it is in force, but Envoy refused routes dmsc/ingress and keeps the one before: \"no good\"\nexit 1\n"
+	if seen := command(t, "dmsc xds rollback --state-dir "+dir); seen != want {
+		t.Errorf("seen\n%s", seen)
+	}
+}
+
 func TestARefusedRollbackExitsWith1AndEnvoysWords(t *testing.T) {
 	dir := serveControl(t, func(w http.ResponseWriter, r *http.Request) {
 		h := node.HistoryStatus{Node: "sg-1", Given: "cc03", Generations: []node.GenerationStatus{{Version: "cc03", Served: true, Acked: true}, {Version: "cc02"}}}

@@ -53,9 +53,11 @@ type HistoryStatus struct {
 	// Generations are newest first.
 	Generations []GenerationStatus `json:"generations"`
 	// Given is the version of what Envoy is given: the generation that is served
-	// with the newest endpoints. Refusals are what Envoy has refused and that waits
-	// for a better version.
+	// with the newest endpoints. Refused: Envoy has accepted of it what it ever will.
+	// Refusals are what Envoy has refused, perhaps as part of another version, and
+	// that waits for a better one.
 	Given    string          `json:"given"`
+	Refused  bool            `json:"refused"`
 	Refusals []RefusalStatus `json:"refusals"`
 	// Warning is about an order that was carried out.
 	Warning string `json:"warning,omitempty"`
@@ -101,7 +103,7 @@ func (n *Node) history(now time.Time) (HistoryStatus, error) {
 		return out, err
 	}
 	st, _ := n.envoy.Status(id)
-	out.Given = st.Wanted
+	out.Given, out.Refused = st.Wanted, st.Phase == xds.PhaseRejected
 	if p := n.picture.Load(); p != nil {
 		out.Pinned = xdsStatus(st, p.split, now).Pinned
 		out.Refusals = parked(p.refusals, st, now)

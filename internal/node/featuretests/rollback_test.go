@@ -250,6 +250,40 @@ func TestAPinnedConfigurationThatEnvoyRefusesIsToldAndTheLastGoodStays(t *testin
 	}
 }
 
+// Who goes back to what holds something that Envoy has refused before need not
+// wait: Envoy is not asked again.
+func TestAPinnedConfigurationOfWhichAPartWasRefusedBeforeIsRefusedAtOnce(t *testing.T) {
+	n := newNetwork(t, line1, line2)
+	n.pod("pod-2", "sg-2", service("c/1"))
+	n.everywhere("c/1")
+	n.settled("sg-2")
+	sg2 := n.nodes["sg-2"]
+	sg2.envoy.set(func() { sg2.envoy.refuse = "dmsc/ingress" })
+	n.pod("pod-1", "sg-1", service("b/1"))
+	refused := func(told string) (h node.HistoryStatus) {
+		t.Helper()
+		n.until("the refusal is told "+told, func() (err error) {
+			h, err = sg2.xds(t, http.MethodGet, nil)
+			return errors.Join(err, when(h.Refused && len(h.Refusals) == 1, "%+v", h))
+		})
+		return h
+	}
+	first := refused("when it comes")
+	// Other endpoints, and the same table: another version.
+	second := service("c/1")
+	second.Port++
+	n.pod("pod-3", "sg-2", second)
+	n.until("the second pod is delivered to", func() error {
+		return when(refused("before").Given != first.Given, "still %s", first.Given)
+	})
+	if _, err := sg2.xds(t, http.MethodPut, url.Values{"to": {first.Generations[0].Version}}); err != nil {
+		t.Fatal(err)
+	}
+	if h := refused("to who goes back"); h.Refusals[0].Version == h.Given || h.Refusals[0].Times != 1 || h.Pinned == nil {
+		t.Errorf("%+v", h)
+	}
+}
+
 // Whatever is in the state folder, the agent starts; and it does not lose what it
 // had pinned without a word.
 func TestAPinThatIsLostIsTold(t *testing.T) {
