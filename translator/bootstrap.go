@@ -40,7 +40,7 @@ func Bootstrap(id dmsc.NodeID, adminAddr, xdsAddr string) (*bootstrapv3.Bootstra
 
 func agentCluster(addr string) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
-		Name:                 AgentCluster,
+		Name:                 agentName,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:       durationpb.New(time.Second),
 		// An agent that hangs without closing is noticed within 10 s.
@@ -59,7 +59,7 @@ func agentCluster(addr string) (*clusterv3.Cluster, error) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 	}
 	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
-		ClusterName: AgentCluster,
+		ClusterName: agentName,
 		Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{endpoint(a, corev3.HealthStatus_UNKNOWN, 0)},
 		}},

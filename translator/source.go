@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// AgentCluster is the cluster by which our own bootstraps reach the agent.
-const AgentCluster = "dmsc/xds"
+// agentName is the cluster by which our own bootstraps reach the agent.
+const agentName = "dmsc/xds"
 
 // Source says by which streams an Envoy takes its configuration from the agent.
 // It stands in the bootstrap and in every resource that refers to another: an
@@ -24,7 +24,7 @@ type Source struct {
 	PerType bool
 	// SotW is the older, state-of-the-world dialect.
 	SotW bool
-	// Cluster is the cluster of the bootstrap that is the agent; "" = AgentCluster.
+	// Cluster is the cluster of the bootstrap that is the agent; "" = dmsc/xds.
 	Cluster string
 }
 
@@ -67,7 +67,7 @@ func (s Source) api() *corev3.ApiConfigSource {
 
 func (s Source) cluster() string {
 	if s.Cluster == "" {
-		return AgentCluster
+		return agentName
 	}
 	return s.Cluster
 }
