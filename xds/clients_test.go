@@ -180,8 +180,15 @@ func TestGRPCClientIsServed(t *testing.T) {
 		t.Errorf("status %+v", st)
 	}
 	reaches(blue) // endpoints are not the cluster
-	f.publish("grpc-1", grpcSet(green, clusterv3.Cluster_ROUND_ROBIN))
-	reaches(green)
+	red := healthServer(t)
+	healed := f.publish("grpc-1", grpcSet(red, clusterv3.Cluster_ROUND_ROBIN))
+	reaches(red)
+	for f.await(xds.Acked).Version != healed { // those of before may still be in the queue
+	}
+	st = f.status("grpc-1")
+	if !st.Converged || st.Acked != healed || st.Types[xds.Clusters].Rejected != nil || st.LastNack == nil || !slices.Equal(st.LastNack.Resources, []string{"backend"}) {
+		t.Errorf("status after healing %+v", st)
+	}
 }
 
 // grpcSet sends the RPCs of xds:///svc to a port.
