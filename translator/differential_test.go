@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	typesv3 "github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -37,14 +39,46 @@ import (
 func TestEnvoyRunsTheSameFromOurServerAsFromTheStockOne(t *testing.T) {
 	envoy := findEnvoy(t)
 	r := rand.New(rand.NewPCG(1, 2))
-	scenes := []string{"empty", "figure2-sg-1", "policy", "tcp", "ecmp", "function", "parallel-links", "figure2-sr-1", "many", "alias", "figure2-sg-1"}
+	scenes := []string{"empty", "figure2-sg-1", "policy", "tcp", "ecmp", "function", "parallel-links", "figure2-sr-1", "alias", "figure2-sg-1"}
+	scenes = append(scenes, "many", "many", "many, health", "many, listener", "many", "many, refused", "many") // each "many" has its routes elsewhere
 
 	ours := newSide(t, envoy, "ours")
 	srv := xds.New(xds.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	ours.serve(t, srv.Register)
+	text, last := "", ""
 	for i, name := range scenes {
-		text := sceneText(t, r, name)
-		set := xds.SetOf(translate(t, parseScene(t, ours.at(text))))
+		name, change, _ := strings.Cut(name, ", ")
+		if change == "" || text == "" {
+			text = sceneText(t, r, name)
+		}
+		if change == "listener" {
+			text = strings.Replace(text, "15900", "15904", 1)
+		}
+		setOf := func(s *side) xds.Set {
+			set := xds.SetOf(translate(t, parseScene(t, s.at(text))))
+			if change == "health" {
+				for _, e := range set.Endpoints {
+					if e.GetClusterName() == "dmsc/group/sr-2+sr-3" {
+						e.Endpoints = nil
+					}
+				}
+			}
+			return set
+		}
+		set := setOf(ours)
+		if change == "refused" { // and healed by the set that follows
+			rotten := &clusterv3.Cluster{Name: "rotten", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}}
+			bad := set
+			bad.Clusters = append(slices.Clone(set.Clusters), rotten)
+			bad.Endpoints = append(slices.Clone(set.Endpoints), &endpointv3.ClusterLoadAssignment{ClusterName: "rotten"})
+			if _, err := srv.Publish("n", bad); err != nil {
+				t.Fatal(err)
+			}
+			ours.until(t, "a bad cluster is not refused", func() (bool, string) {
+				st, _ := srv.Status("n")
+				return st.Phase == xds.PhaseRejected, fmt.Sprintf("%+v", st)
+			})
+		}
 		version, err := srv.Publish("n", set)
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +93,7 @@ func TestEnvoyRunsTheSameFromOurServerAsFromTheStockOne(t *testing.T) {
 
 		stock := newSide(t, envoy, "stock")
 		cache := cachev3.NewSnapshotCache(false, cachev3.IDHash{}, nil)
-		snapshot, err := cachev3.NewSnapshot("1", resourcesOf(xds.SetOf(translate(t, parseScene(t, stock.at(text))))))
+		snapshot, err := cachev3.NewSnapshot("1", resourcesOf(setOf(stock)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +112,12 @@ func TestEnvoyRunsTheSameFromOurServerAsFromTheStockOne(t *testing.T) {
 			diff = cmp.Diff(strings.Split(a, "\n"), strings.Split(b, "\n"))
 			return diff == "" && !strings.Contains(a, "warming"), "(-stock +ours)\n" + diff
 		})
-		t.Logf("%s: equal, %d names", name, resources)
+		t.Logf("%s (%s): equal, %d names", name, change, resources)
+		now := ours.dump(t)
+		if now == last && change != "refused" {
+			t.Errorf("%s %s: nothing has changed: this test is blind", name, change)
+		}
+		last = now
 		if resources < 10 {
 			t.Errorf("%s: the dump has only %d names: this test is blind", name, resources)
 		}
