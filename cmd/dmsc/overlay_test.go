@@ -18,13 +18,7 @@ import (
 func TestOverlayMakesAnExistingEnvoyAGateway(t *testing.T) {
 	envoy := findEnvoy(t)
 	dir := shortTempDir(t)
-	ports, err := lab.HoldPorts(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range ports {
-		t.Cleanup(func() { p.Close() })
-	}
+	ports := holdPorts(t, 3)
 	own, ingress, fabric := ports[0].Addr(), ports[1].Addr(), ports[2].Addr()
 	existing := fmt.Sprintf(`
 node: {id: "edge-7", cluster: "edge"}
@@ -85,13 +79,7 @@ func TestAFleetWithoutADSIsServedByStreamsOfItsTypes(t *testing.T) {
 		t.Run(dialect, func(t *testing.T) {
 			envoy := findEnvoy(t)
 			dir := shortTempDir(t)
-			ports, err := lab.HoldPorts(2)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range ports {
-				t.Cleanup(func() { p.Close() })
-			}
+			ports := holdPorts(t, 2)
 			ingress, fabric := ports[0].Addr(), ports[1].Addr()
 			config := dir + "/sg-1.yaml"
 			writeFile(t, config, fmt.Sprintf(`
@@ -148,4 +136,17 @@ func untilReady(ctx context.Context, t *testing.T, health string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// holdPorts reserves ports for as long as the test runs.
+func holdPorts(t *testing.T, n int) []*lab.Port {
+	t.Helper()
+	ports, err := lab.HoldPorts(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		t.Cleanup(func() { p.Close() })
+	}
+	return ports
 }

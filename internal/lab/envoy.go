@@ -50,7 +50,7 @@ func LaunchEnvoy(g *Group, c EnvoyConfig) (*Envoy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Envoy{Process: p, Admin: AdminAt(c.Admin)}, nil
+	return &Envoy{Process: p, Admin: adminAt(c.Admin)}, nil
 }
 
 // WaitLive waits until /ready says LIVE. When the process ends instead, the
@@ -74,9 +74,9 @@ func (e *Envoy) WaitLive(ctx context.Context) error {
 // Admin is the admin interface of an Envoy on a Unix socket.
 type Admin struct{ client *http.Client }
 
-// AdminAt returns the admin interface at a Unix socket. Connections are not
+// adminAt returns the admin interface at a Unix socket. Connections are not
 // kept, so there is nothing to close.
-func AdminAt(socket string) Admin {
+func adminAt(socket string) Admin {
 	return Admin{&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

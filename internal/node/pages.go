@@ -23,7 +23,7 @@ func (n *Node) adminConfig() admin.Config {
 		Ready:   n.checks,
 		Metrics: n.metrics.registry,
 		JSON: map[string]admin.Page{
-			"/api/v1/node":        admin.Whole(func() any { return n.Summary() }),
+			"/api/v1/node":        admin.Whole(func() any { return n.summary() }),
 			"/api/v1/status":      admin.Whole(func() any { return n.Status() }),
 			"/api/v1/lsdb":        n.lsdbPage,
 			"/api/v1/adjacencies": n.adjacencyPage,

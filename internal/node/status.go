@@ -266,9 +266,9 @@ func (n *Node) showAdjacencies(view *linkstate.View) {
 	}
 }
 
-// Summary returns what the agent believes now, in short. Safe from any
+// summary is what the agent believes now, in short. Safe from any
 // goroutine.
-func (n *Node) Summary() Summary {
+func (n *Node) summary() Summary {
 	now := time.Now()
 	s := Summary{Node: n.cfg.Node, Role: n.cfg.Role.String(), UptimeSec: now.Sub(n.started).Seconds(), Ready: true, NotReady: []string{}}
 	for _, c := range n.checks() {
@@ -355,7 +355,7 @@ func (p *picture) count() (links LinkCounts, prefixes PrefixCounts, policies Pol
 // Status returns all that the agent believes now, but for the LSDB. Safe from
 // any goroutine.
 func (n *Node) Status() Status {
-	s := Status{Summary: n.Summary(), Adjacencies: []AdjacencyStatus{}, Pods: []PodStatus{}, FIB: []EntryStatus{}, Policies: []PolicyStatus{}}
+	s := Status{Summary: n.summary(), Adjacencies: []AdjacencyStatus{}, Pods: []PodStatus{}, FIB: []EntryStatus{}, Policies: []PolicyStatus{}}
 	p := n.picture.Load()
 	if p == nil {
 		return s

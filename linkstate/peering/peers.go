@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -213,18 +212,6 @@ func (p *Peers) Redial(link linkstate.LinkKey) {
 			}
 		}
 	}
-}
-
-// Links returns the keys of the streams that are up, sorted.
-func (p *Peers) Links() []linkstate.LinkKey {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	keys := make([]linkstate.LinkKey, 0, len(p.sessions))
-	for key := range p.sessions {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, linkstate.LinkKey.Compare)
-	return keys
 }
 
 // Run dials and accepts until ctx ends, then ends every stream and returns nil

@@ -213,8 +213,10 @@ func TestRemovedLinkGoesDown(t *testing.T) {
 	a.SetLinks(nil)
 	next[linkstate.StreamDown](a)
 	next[linkstate.StreamDown](b)
-	if keys := a.Links(); len(keys) != 0 {
-		t.Errorf("still up: %v", keys)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.sessions) != 0 {
+		t.Errorf("still up: %v", a.sessions)
 	}
 }
 
