@@ -1,6 +1,8 @@
 package node
 
 import (
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +69,23 @@ func TestAnEnvoyThatIsConnectedAndOwesAnAnswerIsAnAlarmOnce(t *testing.T) {
 		if what := l.stalled(st, at(60)); what != "" || !l.stallAt.IsZero() {
 			t.Errorf("%s: %q, looked at again %v", name, what, l.stallAt)
 		}
+	}
+}
+
+// What is still so is read even when much else has passed since.
+func TestAnAlarmThatStandsIsNotPushedOutByThosePassed(t *testing.T) {
+	n := &Node{metrics: newMetrics(), log: slog.New(slog.DiscardHandler)}
+	n.standing("certificate_refused", "bad")
+	for i := range 2 * maxAlarms {
+		n.noteAlarm("clock", fmt.Sprint("wrong by ", i))
+	}
+	got := n.loop.alarms
+	if len(got) != maxAlarms || got[0].Code != "certificate_refused" || got[maxAlarms-1].Text != fmt.Sprint("wrong by ", 2*maxAlarms-1) {
+		t.Errorf("%+v", got)
+	}
+	n.standing("certificate_refused", "")
+	if n.loop.alarms[0].Code != "clock" {
+		t.Errorf("it is mended and still there: %+v", n.loop.alarms)
 	}
 }
 

@@ -71,7 +71,7 @@ type Summary struct {
 	PoliciesRefused []PolicyStatus `json:"policies_refused"`
 	// Refusals are what Envoy has refused and that waits for a better version.
 	Refusals []RefusalStatus `json:"refusals"`
-	// Alarms are the newest, oldest first.
+	// Alarms are those that stand and the newest others, oldest first.
 	Alarms []AlarmStatus `json:"alarms"`
 }
 
@@ -105,7 +105,7 @@ type AlarmStatus struct {
 	Times  int       `json:"times"` // raised in these words; at and age are of the last
 }
 
-// maxAlarms are kept for readers.
+// maxAlarms are kept for readers, and those that stand.
 const maxAlarms = 8
 
 // noteAlarm counts an alarm and keeps it for readers.
@@ -120,7 +120,14 @@ func (n *Node) noteAlarm(code, text string) {
 		return same
 	})
 	all = append(all, a)
-	n.loop.alarms = all[max(0, len(all)-maxAlarms):]
+	for len(all) > maxAlarms {
+		passed := slices.IndexFunc(all, func(b AlarmStatus) bool { return n.loop.standing[b.Code] == "" })
+		if passed < 0 {
+			break
+		}
+		all = slices.Delete(all, passed, passed+1)
+	}
+	n.loop.alarms = all
 }
 
 // Status is all of it, but for the LSDB: /api/v1/status.
