@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/durable"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
 // NextTerm returns the term of this start and keeps it in the file at path
@@ -19,7 +19,7 @@ import (
 // since, so nodes that still hold policies of a lost term hear the new one.
 func NextTerm(path string, now time.Time) (uint64, error) {
 	term := uint64(now.Unix())
-	data, err := os.ReadFile(path)
+	data, err := regular.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/dmsc-mesh/dmsc/internal/config"
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
 	"github.com/dmsc-mesh/dmsc/internal/node"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/scsc/policy"
 	"github.com/dmsc-mesh/dmsc/spa"
@@ -143,7 +143,7 @@ func checkPath(path string) (found, error) {
 	if slices.Contains(border.Kinds, docs[0].Kind) {
 		set, err := border.Load(path)
 		if err == nil {
-			_, err = set.CheckFiles(os.ReadFile)
+			_, err = set.CheckFiles(regular.ReadFile)
 		}
 		return found{what: fmt.Sprintf("host aliases %d, external services %d", len(set.Aliases), len(set.Externals))}, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/internal/demo"
 	"github.com/dmsc-mesh/dmsc/internal/envoybin"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 	"github.com/dmsc-mesh/dmsc/internal/topology"
 	"github.com/dmsc-mesh/dmsc/spa"
 )
@@ -44,7 +45,7 @@ func demoCommand() *cobra.Command {
 				if _, err := spa.LoadGrants(grants); err != nil {
 					return exit(exitUsage, err)
 				}
-				if opts.Grants, err = os.ReadFile(grants); err != nil {
+				if opts.Grants, err = regular.ReadFile(grants); err != nil {
 					return exit(exitUsage, err)
 				}
 			}

@@ -10,7 +10,7 @@
 //	if err != nil {
 //		return err // every fault, each with its place; keep the last good set
 //	}
-//	if set, err = set.CheckFiles(os.ReadFile); err != nil {
+//	if set, err = set.CheckFiles(regular.ReadFile); err != nil {
 //		return err // a file of certificates that Envoy would refuse
 //	}
 //	state.Aliases, state.Externals = set.Aliases, set.Externals

@@ -24,7 +24,7 @@ func (s Set) Files() (files []string) {
 // CheckFiles looks at the files that the documents name, because Envoy would
 // refuse a cluster over them: a file that is missing, has no certificate, or has
 // a block that is none. It returns the set with what they hold now. read is
-// os.ReadFile. The error joins every fault.
+// regular.ReadFile. The error joins every fault.
 func (s Set) CheckFiles(read func(string) ([]byte, error)) (Set, error) {
 	var faults []error
 	s.Externals = slices.Clone(s.Externals)

@@ -25,7 +25,7 @@ func (p Pair) String() string { return "certificate until " + p.Ends.UTC().Forma
 func (p Pair) Equal(o Pair) bool { return bytes.Equal(p.Chain, o.Chain) && bytes.Equal(p.Key, o.Key) }
 
 // LoadPair reads a certificate and its key, and finds what Envoy would refuse of
-// them, or its clients. read is os.ReadFile. The error says which file, what is
+// them, or its clients. read is regular.ReadFile. The error says which file, what is
 // wrong and what to do, and has nothing of the key.
 func LoadPair(certificate, key string, now time.Time, read func(string) ([]byte, error)) (Pair, error) {
 	chain, err1 := readPEM(certificate, read)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/viper"
 
 	"github.com/dmsc-mesh/dmsc/internal/manifest"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
 const envPrefix = "DMSC"
@@ -32,7 +33,7 @@ func load(path string, flags map[string]any, into any) (*source, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")
 	if path != "" {
-		data, err := os.ReadFile(path)
+		data, err := regular.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("load config: %w", err)
 		}

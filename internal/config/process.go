@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/spf13/viper"
+
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
 // Process is what a file of settings is for: the verb of dmsc that reads it.
@@ -45,7 +46,7 @@ func tops(settings any) (keys []string) {
 // the one that knows the most of them, of several the first. It is "" if no
 // process knows any, as for a document with a kind or for what is no YAML.
 func ProcessOf(path string) (Process, error) {
-	data, err := os.ReadFile(path)
+	data, err := regular.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read settings: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/dmsc-mesh/dmsc"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
 // APIVersion is the one version of documents there is.
@@ -23,9 +24,6 @@ const APIVersion = "dmsc.io/v1alpha1"
 
 // Kinds are the kinds of documents, sorted.
 var Kinds = []string{"ExternalService", "HostAlias", "PathConstraint", "PrefixGrants", "QoSPolicy", "ServicePool", "Topology", "TrafficSplit"}
-
-// maxBytes bounds one file: 100,000 grants fit.
-const maxBytes = 32 << 20
 
 // Document is one YAML document.
 type Document struct {
@@ -70,7 +68,7 @@ func Load(paths ...string) ([]*Document, error) {
 		files, err := list(p)
 		faults = append(faults, err)
 		for _, f := range files {
-			data, err := os.ReadFile(f)
+			data, err := regular.ReadFile(f)
 			if err != nil {
 				faults = append(faults, readError(f, err))
 				continue
@@ -143,8 +141,8 @@ func readError(path string, err error) error {
 // goccy drops, in silence, whatever follows an empty document. A document whose
 // syntax is broken is left out and reported.
 func split(file string, data []byte) ([]*Document, error) {
-	if len(data) > maxBytes {
-		return nil, &Error{File: file, Code: CodeTooMany, Msg: fmt.Sprintf("the file has %d bytes, at most %d are read", len(data), maxBytes)}
+	if len(data) > regular.MaxBytes {
+		return nil, &Error{File: file, Code: CodeTooMany, Msg: fmt.Sprintf("the file has %d bytes, at most %d are read", len(data), regular.MaxBytes)}
 	}
 	if err := checkText(file, data); err != nil {
 		return nil, err

@@ -3,13 +3,13 @@ package node
 import (
 	"context"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -75,7 +75,7 @@ func readDocuments(w *watch.Watcher) (*border.Set, error) {
 		return nil, err
 	}
 	w.Also(set.Files())
-	set, err = set.CheckFiles(os.ReadFile)
+	set, err = set.CheckFiles(regular.ReadFile)
 	return &set, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/durable"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/translator"
 )
@@ -80,7 +81,7 @@ func (n *Node) secretFile() string {
 
 // lastPair is what the last agent has handed over.
 func (n *Node) lastPair() border.Pair {
-	data, err := os.ReadFile(n.secretFile())
+	data, err := regular.ReadFile(n.secretFile())
 	if err != nil {
 		return border.Pair{}
 	}
@@ -94,7 +95,7 @@ func (n *Node) lastPair() border.Pair {
 
 // handOver gives Envoy the operator's files if they are good, or what is served.
 func (n *Node) handOver(served border.Pair, now time.Time) outside {
-	pair, err := border.LoadPair(n.cfg.Outside.Certificate, n.cfg.Outside.Key, now, os.ReadFile)
+	pair, err := border.LoadPair(n.cfg.Outside.Certificate, n.cfg.Outside.Key, now, regular.ReadFile)
 	if err != nil {
 		pair = served
 	}

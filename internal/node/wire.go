@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/dmsc-mesh/dmsc/internal/border"
 	"github.com/dmsc-mesh/dmsc/internal/config"
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 	"github.com/dmsc-mesh/dmsc/internal/watch"
 	"github.com/dmsc-mesh/dmsc/linkstate"
 	"github.com/dmsc-mesh/dmsc/linkstate/peering"
@@ -93,7 +93,7 @@ func (n *Node) links() []linkstate.LinkConfig {
 func Check(cfg *config.Node) error {
 	err := check(cfg)
 	if o := cfg.Outside; o.Certificate != "" {
-		if _, bad := border.LoadPair(o.Certificate, o.Key, time.Now(), os.ReadFile); bad != nil {
+		if _, bad := border.LoadPair(o.Certificate, o.Key, time.Now(), regular.ReadFile); bad != nil {
 			err = errors.Join(err, fmt.Errorf("outside.tls: %w", bad))
 		}
 	}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
 const (
@@ -152,7 +154,7 @@ type digest [sha256.Size]byte
 func digestOf(files ...string) digest {
 	h := sha256.New()
 	for _, f := range files {
-		data, err := os.ReadFile(f)
+		data, err := regular.ReadFile(f)
 		fmt.Fprintf(h, "%q %d %v\n", f, len(data), err)
 		h.Write(data)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,4 +303,16 @@ func TestRunSeesAFileInAFolderThatComesLater(t *testing.T) {
 	<-changes
 	cancel()
 	<-done
+}
+
+func TestAFIFOInAFolderHoldsNobody(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "a.yaml"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := New(dir)
+	write(t, filepath.Join(dir, "b.yaml"), "new")
+	if w.look() == w.seen {
+		t.Error("the change beside it is not seen")
+	}
 }
