@@ -31,8 +31,14 @@ static_resources:
         - filters:
             - name: "own"
               typed_config:
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config"
-                response: {inline_string: "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown"}
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+                stat_prefix: "own"
+                route_config:
+                  virtual_hosts:
+                    - {name: "own", domains: ["*"], routes: [{match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: "own"}}}]}
+                http_filters:
+                  - name: "router"
+                    typed_config: {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
 `, dir+"/admin.sock", ports[0].Number)
 	writeFile(t, dir+"/existing.yaml", existing, 0o644)
 	sample, err := os.ReadFile("../../envoy-configs/overlay-existing-envoy.yaml")
