@@ -62,7 +62,7 @@ type State string
 
 // The states of a prefix.
 const (
-	Pending   State = "pending"   // waiting for the SPA
+	Pending   State = "pending"   // not advertised, for now: Code says what it waits for
 	Announced State = "announced" // authenticated and advertised
 	Denied    State = "denied"    // refused, advertised nowhere
 	Withdrawn State = "withdrawn"

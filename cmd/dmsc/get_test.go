@@ -111,7 +111,7 @@ func about(name string) node.Summary {
 		FIBStatus:  node.FIBStatus{Computed: 2, Names: 2, Groups: 1, PublishedAgeSec: 93784, UnpublishedNames: []string{}, UnackedNames: []string{}, Retired: []string{}},
 		Envoy:      node.EnvoyStatus{DataPlane: true, Published: "v42", Acked: "v42", XDS: &node.XDSStatus{Connected: true, Phase: "live", Converged: true, SinceSec: 93784}},
 		LinkCounts: node.LinkCounts{Full: 2, Configured: 3}, PrefixCounts: node.PrefixCounts{Announced: 2, Denied: 1}, PolicyCounts: node.PolicyCounts{Live: 1, Accepted: 1},
-		LinkFaults: []node.LinkFault{}, PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
+		LinkFaults: []node.LinkFault{}, InstanceFaults: []node.InstanceFault{}, PoliciesRefused: []node.PolicyStatus{}, Refusals: []node.RefusalStatus{}, Alarms: []node.AlarmStatus{},
 		Drain: node.DrainStatus{Level: "none", Waiting: []dmsc.NodeID{}},
 	}
 }
@@ -196,6 +196,9 @@ func fleet(t *testing.T) *strings.Replacer {
 	left.about.LinkFaults = []node.LinkFault{{Neighbor: "sr-1", Link: "1", State: "down", SinceSec: 3, Why: "neither answers"}, {Neighbor: "sr-2", Link: "0", State: "init", SinceSec: 1, Why: "is it configured?"}}
 	left.about.SPAAway, left.about.SPAAwaySec, left.about.PrefixCounts = true, 90, node.PrefixCounts{Announced: 2, Pending: 1}
 	left.about.SCSCAway, left.about.SCSCAwaySec, left.about.PoliciesEndSec = true, 30, 570
+	sick := &fakeNode{about: about("sg-5"), records: always()}
+	sick.about.PrefixCounts, sick.about.InstanceFaultCount = node.PrefixCounts{Announced: 2, Unhealthy: 1}, 5
+	sick.about.InstanceFaults = []node.InstanceFault{{Pod: "pod-9", Prefix: "z/9", Address: "127.0.0.1:19999", SinceSec: 12, Why: "GET /healthz at 127.0.0.1:19999: connect: connection refused"}}
 	stalled := &fakeNode{about: about("sr-4"), records: always()}
 	stalled.about.Envoy = node.EnvoyStatus{Published: "v43", Acked: "v42", DataPlaneSec: 36, UnackedSec: 35, XDS: &node.XDSStatus{Connected: true, Phase: "clusters", SinceSec: 600}}
 	stalled.about.FIBStatus.Unpublished, stalled.about.FIBStatus.UnpublishedNames = 5, []string{"a", "a/1", "a/4", "b/4", "c"}
@@ -208,7 +211,7 @@ func fleet(t *testing.T) *strings.Replacer {
 	t.Cleanup(slow.Close)
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	t.Cleanup(other.Close)
-	return strings.NewReplacer("PINNED", pinned.serve(t), "MISLED", misled.serve(t), "LEFT", left.serve(t), "STALLED", stalled.serve(t), "WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
+	return strings.NewReplacer("PINNED", pinned.serve(t), "MISLED", misled.serve(t), "LEFT", left.serve(t), "SICK", sick.serve(t), "STALLED", stalled.serve(t), "WELL", well.serve(t), "ILL", ill.serve(t), "BARE", bare.serve(t), "STARTING", starting.serve(t), "OLD", strings.TrimPrefix(old.URL, "http://"),
 		"SLOW", strings.TrimPrefix(slow.URL, "http://"), "OTHER", strings.TrimPrefix(other.URL, "http://"), "NOBODY", nobody(t))
 }
 
@@ -219,7 +222,7 @@ func TestReadingVerbs(t *testing.T) {
 	dir := t.TempDir()
 	names := fleet(t)
 	var back []string
-	for _, name := range []string{"PINNED", "MISLED", "LEFT", "STALLED", "WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
+	for _, name := range []string{"PINNED", "MISLED", "LEFT", "SICK", "STALLED", "WELL", "ILL", "BARE", "STARTING", "OLD", "SLOW", "OTHER", "NOBODY"} {
 		back = append(back, names.Replace(name), name)
 	}
 	back = append(back, dir, "HERE", version(), "VERSION")

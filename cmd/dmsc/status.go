@@ -26,7 +26,8 @@ type nodeState struct {
 	State string `json:"state"`
 	// Reasons say why it is not in sync; none if it is.
 	Reasons []string `json:"reasons"`
-	// Notices are what is wrong besides: a link that is down, an SPA that is away.
+	// Notices are what is wrong besides: a link that is down, an instance that
+	// fails its check, an SPA that is away.
 	Notices []string `json:"notices"`
 	// Status is /api/v1/node; null without an answer.
 	Status *node.Summary `json:"status"`
@@ -147,6 +148,12 @@ func stateOf(a answer[node.Summary]) nodeState {
 	}
 	for _, r := range s.Refusals {
 		because(stateRefused, "%s", refusalText(r))
+	}
+	for _, f := range s.InstanceFaults {
+		out.Notices = append(out.Notices, fmt.Sprintf("%s of pod %s at %s is unhealthy and not announced, for %s: %s", f.Prefix, f.Pod, f.Address, age(f.SinceSec), f.Why))
+	}
+	if more := s.InstanceFaultCount - len(s.InstanceFaults); more > 0 {
+		out.Notices = append(out.Notices, fmt.Sprintf("and %d instances more", more))
 	}
 	for _, away := range centres {
 		if what := away(s); what != "" {
@@ -309,7 +316,8 @@ func printStatus(w io.Writer, nodes []nodeState) error {
 			row[8] = s.LSDB.Digest[:min(len(s.LSDB.Digest), 4)]
 			row[9] = fmt.Sprintf("%d/%d", s.LinkCounts.Full, s.LinkCounts.Configured)
 			row[10] = fmt.Sprint(s.FIBStatus.Names)
-			row[11] = fmt.Sprintf("%d/%d", s.PrefixCounts.Announced, s.PrefixCounts.Announced+s.PrefixCounts.Pending+s.PrefixCounts.Denied)
+			c := s.PrefixCounts
+			row[11] = fmt.Sprintf("%d/%d", c.Announced, c.Announced+c.Pending+c.Unhealthy+c.Denied)
 			p := s.PolicyCounts
 			row[12] = fmt.Sprintf("%d/%d", p.Live, p.Live+p.Accepted+p.Suspended+p.Refused)
 		}

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -35,7 +38,7 @@ type Detection struct {
 	Healthy       bool
 	Delay, Jitter time.Duration // median, and p95 - minimum, of the last answers
 	InFlight      uint32        // 0 when it says nothing
-	Err           error         // why it is not healthy
+	Err           error         // which check fails, at which address, and how; nil of a healthy one
 }
 
 // The rhythm of detection.
@@ -59,7 +62,8 @@ type Detector struct {
 }
 
 // NewDetector returns a Detector that does nothing until Run. onChange is called
-// when a target is first heard of, or turns healthy or unhealthy; may be nil.
+// when a target is first heard of, turns healthy or unhealthy, or fails in
+// another way than before; may be nil.
 func NewDetector(onChange func(Detection)) *Detector {
 	client := func(h2 bool) *http.Client {
 		p := new(http.Protocols)
@@ -141,7 +145,7 @@ func (d *Detector) note(ctx context.Context, now Detection) {
 		d.found[now.Target] = now
 	}
 	d.mu.Unlock()
-	if d.onChange != nil && (!known || before.Healthy != now.Healthy) {
+	if d.onChange != nil && (!known || fmt.Sprint(before.Err) != fmt.Sprint(now.Err)) {
 		d.onChange(now)
 	}
 }
@@ -150,39 +154,66 @@ func (d *Detector) note(ctx context.Context, now Detection) {
 func (d *Detector) ask(ctx context.Context, t Target) (inFlight uint32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, detectTimeout)
 	defer cancel()
-	if t.HealthPath == "" {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", t.Address)
-		if err != nil {
-			return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
-		}
-		return 0, conn.Close()
+	check := "GET " + t.HealthPath
+	switch {
+	case t.HealthPath == "":
+		check, err = "connect", connect(ctx, t.Address)
+	case t.Protocol == dmsc.GRPC:
+		check, err = "grpc.health.v1 "+t.HealthPath, d.askGRPC(ctx, t)
+	default:
+		inFlight, err = d.askHTTP(ctx, t)
 	}
-	if t.Protocol == dmsc.GRPC {
-		if err := d.askGRPC(ctx, t); err != nil {
-			return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
-		}
-		return 0, nil
+	if err != nil {
+		return 0, fmt.Errorf("%s at %s: %w", check, t.Address, bare(err))
 	}
+	return inFlight, nil
+}
+
+// bare takes from an error of the network what is said of the check already,
+// and what differs from one try to the next.
+func bare(err error) error {
+	var op *net.OpError
+	var request *url.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("no answer within %v", detectTimeout)
+	case errors.As(err, &op):
+		return op.Err
+	case errors.As(err, &request):
+		return request.Err
+	}
+	return err
+}
+
+func connect(ctx context.Context, address string) error {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func (d *Detector) askHTTP(ctx context.Context, t Target) (inFlight uint32, err error) {
 	client := d.http1
 	if t.Protocol == dmsc.HTTP2 {
 		client = d.http2
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+t.Address+t.HealthPath, nil)
 	if err != nil {
-		return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+		return 0, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("detect %s: %w", t.Prefix, err)
+		return 0, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDetectBody))
 	if err != nil {
-		return 0, fmt.Errorf("detect %s: read answer: %w", t.Prefix, err)
+		return 0, fmt.Errorf("read answer: %w", err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return 0, fmt.Errorf("detect %s: %s answers %d", t.Prefix, t.HealthPath, resp.StatusCode)
+		return 0, fmt.Errorf("it answers %d", resp.StatusCode)
 	}
 	var self struct {
 		InFlight uint32 `json:"in_flight"`

@@ -547,6 +547,12 @@ func TestTargetsDetectThemselves(t *testing.T) {
 		t.Errorf("after the 503: %+v", f)
 	}
 	mu.Lock()
+	code = http.StatusNotFound
+	mu.Unlock()
+	if f := next(); f.Prefix != a.Prefix || f.Healthy || !strings.Contains(f.Err.Error(), "404") {
+		t.Errorf("after the 404: %+v", f)
+	}
+	mu.Lock()
 	code = http.StatusNoContent
 	mu.Unlock()
 	if f := next(); f.Prefix != a.Prefix || !f.Healthy || f.InFlight != 0 {
@@ -555,6 +561,47 @@ func TestTargetsDetectThemselves(t *testing.T) {
 	d.SetTargets([]Target{c})
 	if got := d.Detections(); len(got) != 1 || got[0].Prefix != c.Prefix {
 		t.Errorf("detections = %+v, want c/1 alone", got)
+	}
+}
+
+// The words are for people: which check, where, and what came of it. They stay as
+// long as the cause does, so nothing in them differs from one try to the next.
+func TestAFailingCheckIsNamedWithItsAddress(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hangs":
+			<-r.Context().Done()
+		case "/ends":
+			panic(http.ErrAbortHandler)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer s.Close()
+	there := s.Listener.Addr().String()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := l.Addr().String()
+	l.Close()
+	d := NewDetector(nil)
+	defer d.http1.CloseIdleConnections()
+	defer d.http2.CloseIdleConnections()
+	for _, c := range []struct {
+		target Target
+		want   string
+	}{
+		{Target{Address: there, HealthPath: "/healthz"}, "GET /healthz at " + there + ": it answers 404"},
+		{Target{Address: there, HealthPath: "/ends"}, "GET /ends at " + there + ": EOF"},
+		{Target{Address: there, HealthPath: "/hangs"}, "GET /hangs at " + there + ": no answer within 1s"},
+		{Target{Address: nobody, HealthPath: "/healthz"}, "GET /healthz at " + nobody + ": connect: connection refused"},
+		{Target{Address: nobody, Protocol: dmsc.GRPC, HealthPath: "/shop.Cart"}, "grpc.health.v1 /shop.Cart at " + nobody + ": connect: connection refused"},
+		{Target{Address: nobody, Protocol: dmsc.TCP}, "connect at " + nobody + ": connect: connection refused"},
+	} {
+		if _, err := d.ask(t.Context(), c.target); fmt.Sprint(err) != c.want {
+			t.Errorf("it says %q, want %q", fmt.Sprint(err), c.want)
+		}
 	}
 }
 

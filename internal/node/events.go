@@ -116,7 +116,7 @@ type podWithdrew struct {
 
 func (e podWithdrew) apply(n *Node, now time.Time) {
 	var gone []prefixStatus
-	for _, s := range n.registry.statuses(e.id, false) {
+	for _, s := range n.registry.statuses(e.id, false, now) {
 		s.state, s.code, s.reason = withdrawn, "", ""
 		gone = append(gone, s)
 	}
@@ -203,13 +203,13 @@ func (e scscConnected) apply(n *Node, now time.Time) {
 	n.loop.reported = nil
 }
 
-// detected: a local target turned healthy or unhealthy by its own word (draft
-// §4.2(5)).
+// detected: a local target turned healthy or unhealthy by its own word, or fails
+// in another way (draft §4.2(5)).
 type detected measure.Detection
 
 func (e detected) apply(n *Node, now time.Time) {
 	n.log.Info("self-detection", "prefix", e.Prefix.String(), "address", e.Address, "healthy", e.Healthy, "err", e.Err)
-	n.registry.detected(e.Prefix, e.Address, e.Healthy, now)
+	n.registry.detected(e.Prefix, e.Address, e.Err, now)
 }
 
 // trafficCounted: what goes over each link, as Envoy counts it.

@@ -34,7 +34,8 @@ type loopState struct {
 	offered                   *offer    // as last handed to Envoy
 	answered                  answered
 	pods                      []PodStatus // where the prefixes stand, for readers
-	unverified                bool        // policies came or went since the LSDB was asked about them
+	instanceFaults            []InstanceFault
+	unverified                bool // policies came or went since the LSDB was asked about them
 	steering                  []translator.Steering
 	refused                   map[string]string // policies that cannot be applied, and why
 	suspended                 map[string]string // those of them that Envoy has refused, see suspend
@@ -337,10 +338,10 @@ type answered struct {
 
 // answerPods tells pods where their prefixes stand, if it is not as they were
 // told, and readers.
-func (n *Node) answerPods() {
-	n.loop.pods = nil
+func (n *Node) answerPods(now time.Time) {
+	n.loop.pods, n.loop.instanceFaults = nil, n.registry.instanceFaults(now)
 	for _, s := range n.registry.ordered() {
-		statuses := n.registry.statuses(s.id, n.loop.spa.away)
+		statuses := n.registry.statuses(s.id, n.loop.spa.away, now)
 		n.loop.split.tell(statuses)
 		for _, st := range statuses {
 			n.loop.pods = append(n.loop.pods, PodStatus{Pod: s.pod, Prefix: st.prefix, State: st.state.String(), Code: st.code, Reason: st.reason})
@@ -357,7 +358,7 @@ func (n *Node) answerPods() {
 func (n *Node) answer(now time.Time) {
 	if a := (answered{n.registry.offer(now), n.loop.spa.away, n.loop.pin}); a != n.loop.answered {
 		n.loop.answered = a
-		n.answerPods()
+		n.answerPods(now)
 	}
 	if n.loop.dirty {
 		n.loop.dirty = false

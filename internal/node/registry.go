@@ -98,6 +98,7 @@ type service struct {
 	DetectPath string
 	// unhealthySince is zero while the self-detection succeeds.
 	unhealthySince time.Time
+	unhealthyWhy   string
 }
 
 // prefixStatus is what a pod is told about one prefix.
@@ -107,6 +108,9 @@ type prefixStatus struct {
 	code, reason string
 	final        bool
 }
+
+// codeUnhealthy is that of a granted prefix none of whose instances is healthy.
+const codeUnhealthy = "unhealthy"
 
 type state uint8
 
@@ -134,7 +138,7 @@ func (r *registry) announce(s *session) []dmsc.ServicePrefix {
 		for _, w := range old.services {
 			for i := range s.services {
 				if v := &s.services[i]; v.target() == w.target() && v.unhealthySince.IsZero() {
-					v.unhealthySince = w.unhealthySince
+					v.unhealthySince, v.unhealthyWhy = w.unhealthySince, w.unhealthyWhy
 				}
 			}
 		}
@@ -253,18 +257,22 @@ func (r *registry) judge(pod string, prefix dmsc.ServicePrefix, v verdict) bool 
 	return changed
 }
 
-// detected takes the result of a self-detection (draft §4.2(5)).
-func (r *registry) detected(prefix dmsc.ServicePrefix, address string, healthy bool, now time.Time) {
+// detected takes the result of a self-detection (draft §4.2(5)), nil of a
+// healthy instance.
+func (r *registry) detected(prefix dmsc.ServicePrefix, address string, failure error, now time.Time) {
 	r.current = nil
 	for _, s := range r.sessions {
 		for i := range s.services {
 			v := &s.services[i]
 			switch {
 			case v.Prefix.Prefix != prefix || v.Address != address:
-			case healthy:
-				v.unhealthySince = time.Time{}
-			case v.unhealthySince.IsZero():
-				v.unhealthySince = now
+			case failure == nil:
+				v.unhealthySince, v.unhealthyWhy = time.Time{}, ""
+			default:
+				if v.unhealthySince.IsZero() {
+					v.unhealthySince = now
+				}
+				v.unhealthyWhy = failure.Error()
 			}
 		}
 	}
@@ -319,7 +327,7 @@ func (r *registry) granted() []service {
 func prefixesOf(granted []service, now time.Time) []linkstate.Prefix {
 	var out []linkstate.Prefix
 	for _, v := range granted {
-		if !v.unhealthySince.IsZero() && now.Sub(v.unhealthySince) >= unhealthyGrace {
+		if v.unhealthy(now) {
 			continue
 		}
 		p := v.Prefix
@@ -337,8 +345,9 @@ func prefixesOf(granted []service, now time.Time) []linkstate.Prefix {
 	return out
 }
 
-// statuses tells a session where its prefixes stand.
-func (r *registry) statuses(id uint64, spaAway bool) []prefixStatus {
+// statuses tells a session where its prefixes stand. One with several instances
+// is announced as long as one of them is.
+func (r *registry) statuses(id uint64, spaAway bool, now time.Time) []prefixStatus {
 	s := r.sessions[id]
 	if s == nil {
 		return nil
@@ -348,6 +357,8 @@ func (r *registry) statuses(id uint64, spaAway bool) []prefixStatus {
 		st := prefixStatus{prefix: v.Prefix.Prefix.String()}
 		verdict, answered := r.verdicts[claim{s.pod, v.Prefix.Prefix}]
 		switch {
+		case verdict.granted && v.unhealthy(now) && !s.healthy(v.Prefix.Prefix, now):
+			st.code, st.reason = codeUnhealthy, "its check fails, "+v.unhealthyWhy+"; it is announced when that succeeds"
 		case verdict.granted:
 			st.state = announced
 		case answered:
@@ -359,8 +370,10 @@ func (r *registry) statuses(id uint64, spaAway bool) []prefixStatus {
 		}
 		out = append(out, st)
 	}
-	slices.SortFunc(out, func(a, b prefixStatus) int { return cmp.Compare(a.prefix, b.prefix) })
-	return slices.CompactFunc(out, func(a, b prefixStatus) bool { return a == b })
+	slices.SortStableFunc(out, func(a, b prefixStatus) int { return cmp.Compare(a.prefix, b.prefix) })
+	return slices.CompactFunc(out, func(a, b prefixStatus) bool {
+		return a.prefix == b.prefix && a.state == b.state && a.code == b.code
+	})
 }
 
 // ordered returns the sessions by id, oldest first.

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +18,8 @@ import (
 )
 
 var t0 = time.Unix(1_700_000_000, 0)
+
+var errSick = errors.New("GET /healthz at 10.0.0.1:80: it answers 503")
 
 // pod makes a session that announces prefixes at one address.
 func pod(id uint64, name, address string, prefixes ...string) *session {
@@ -60,14 +64,14 @@ func TestOnlyWhatTheSPAGrantedIsAnnounced(t *testing.T) {
 	r.grant("pod-1", "a/1")
 	r.judge("pod-1", dmsc.MustParsePrefix("b/1"), verdict{code: "not_granted", reason: "no grant covers b/1", final: true})
 	want(t, names(r, t0), []string{"a/1"})
-	st := r.statuses(1, false)
+	st := r.statuses(1, false, t0)
 	want(t, []string{st[0].state.String(), st[1].state.String(), st[1].reason}, []string{"announced", "denied", "no grant covers b/1"})
 }
 
 func TestWithoutSPANewPrefixesWaitAndTheirPodIsToldWhy(t *testing.T) {
 	r := newRegistry()
 	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
-	st := r.statuses(1, true)
+	st := r.statuses(1, true, t0)
 	want(t, []string{st[0].state.String(), st[0].code}, []string{"pending", "spa_unavailable"})
 	want(t, names(r, t0), []string{})
 }
@@ -121,7 +125,7 @@ func TestInstancesOfOnePrefixShareAProtocol(t *testing.T) {
 	second := pod(2, "pod-2", "10.0.0.2:80", "a/1")
 	second.services[0].Protocol = dmsc.TCP
 	r.announce(second)
-	want(t, r.statuses(2, false)[0].code, "protocol_conflict")
+	want(t, r.statuses(2, false, t0)[0].code, "protocol_conflict")
 }
 
 func TestAPodMayAnnounceSixtyFourPrefixes(t *testing.T) {
@@ -129,7 +133,7 @@ func TestAPodMayAnnounceSixtyFourPrefixes(t *testing.T) {
 	r.announce(pod(1, "pod-1", "10.0.0.1:80", many(maxPrefixesPerPod)...))
 	second := pod(2, "pod-1", "10.0.0.1:80", "z/1")
 	r.announce(second)
-	want(t, r.statuses(2, false)[0].code, "too_many")
+	want(t, r.statuses(2, false, t0)[0].code, "too_many")
 	want(t, len(r.claims("pod-1")), maxPrefixesPerPod)
 }
 
@@ -146,12 +150,80 @@ func TestAPrefixWithoutAHealthyInstanceIsWithdrawnAfterASecond(t *testing.T) {
 	r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
 	r.grant("pod-1", "a/1")
 	a1 := dmsc.MustParsePrefix("a/1")
-	r.detected(a1, "10.0.0.1:80", false, t0)
+	r.detected(a1, "10.0.0.1:80", errSick, t0)
 	want(t, r.deadline(t0), t0.Add(time.Second))
 	want(t, names(r, t0.Add(999*time.Millisecond)), []string{"a/1"})
 	want(t, names(r, t0.Add(time.Second)), []string{})
-	r.detected(a1, "10.0.0.1:80", true, t0.Add(2*time.Second))
+	r.detected(a1, "10.0.0.1:80", nil, t0.Add(2*time.Second))
 	want(t, names(r, t0.Add(2*time.Second)), []string{"a/1"})
+}
+
+// What a pod is told of a prefix is what the others hear of it.
+func TestAPodIsToldOfAFailingCheckWhenItsPrefixIsWithdrawnAndWhenItIsBack(t *testing.T) {
+	n := &Node{registry: newRegistry(), log: slog.New(slog.DiscardHandler)}
+	n.loop.listeners = map[uint64]*listener{1: {statuses: make(chan []prefixStatus, 1)}}
+	a1 := dmsc.MustParsePrefix("a/1")
+	hears := func(at time.Duration, told ...prefixStatus) {
+		t.Helper()
+		n.answer(t0.Add(at))
+		var got []prefixStatus
+		select {
+		case got = <-n.loop.listeners[1].statuses:
+		default:
+		}
+		if !slices.Equal(got, told) {
+			t.Errorf("after %v the pod is told %+v, want %+v", at, got, told)
+		}
+	}
+	unhealthy := func(why string) prefixStatus {
+		return prefixStatus{prefix: "a/1", code: "unhealthy", reason: "its check fails, " + why + "; it is announced when that succeeds"}
+	}
+	n.registry.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1"))
+	n.registry.grant("pod-1", "a/1")
+	hears(0, prefixStatus{prefix: "a/1", state: announced})
+	n.registry.detected(a1, "10.0.0.1:80", errSick, t0)
+	hears(999 * time.Millisecond)
+	want(t, n.registry.deadline(t0), t0.Add(time.Second)) // the loop wakes
+	hears(time.Second, unhealthy(errSick.Error()))
+	hears(2 * time.Second)
+	n.registry.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1")) // a renewal
+	hears(2 * time.Second)
+	n.registry.detected(a1, "10.0.0.1:80", errors.New("it answers 404"), t0.Add(3*time.Second))
+	hears(3*time.Second, unhealthy("it answers 404"))
+	want(t, n.loop.instanceFaults, []InstanceFault{{Pod: "pod-1", Prefix: "a/1", Address: "10.0.0.1:80", Since: t0, Why: "it answers 404"}})
+	n.registry.detected(a1, "10.0.0.1:80", nil, t0.Add(4*time.Second))
+	hears(4*time.Second, prefixStatus{prefix: "a/1", state: announced})
+	want(t, len(n.loop.instanceFaults), 0)
+}
+
+// A prefix that is still announced for a pod's other instance is not pending,
+// and one of another pod's does not make this one's healthy.
+func TestAnUnhealthyInstanceBesideAHealthyOne(t *testing.T) {
+	r := newRegistry()
+	first := pod(1, "pod-1", "10.0.0.1:80", "a/1")
+	first.services = append(first.services, pod(1, "pod-1", "10.0.0.2:80", "a/1").services...)
+	r.announce(first)
+	r.announce(pod(2, "pod-2", "10.0.0.3:80", "a/1"))
+	r.grant("pod-1", "a/1")
+	r.grant("pod-2", "a/1")
+	late := t0.Add(unhealthyGrace)
+	told := func() (out []string) {
+		for id := range uint64(2) {
+			for _, st := range r.statuses(id+1, false, late) {
+				out = append(out, st.state.String()+" "+st.code)
+			}
+		}
+		return out
+	}
+	a1 := dmsc.MustParsePrefix("a/1")
+	r.detected(a1, "10.0.0.1:80", errSick, t0)
+	want(t, told(), []string{"announced ", "announced "})
+	want(t, len(r.instanceFaults(late)), 1)
+	r.detected(a1, "10.0.0.2:80", errSick, t0)
+	want(t, told(), []string{"pending unhealthy", "announced "})
+	want(t, names(r, late), []string{"a/1"})
+	want(t, len(r.instanceFaults(late)), 2)
+	want(t, len(r.instanceFaults(late.Add(-1))), 0)
 }
 
 func TestARestartCountsUpAndAnnouncesTheSameBeforeAnySPAAnswers(t *testing.T) {
@@ -260,7 +332,7 @@ func TestAnInstanceAskedInAnotherWayIsNotUnhealthyAnyMore(t *testing.T) {
 	first.services[0].DetectPath = "/wrong"
 	r.announce(first)
 	r.grant("pod-1", "a/1")
-	r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", false, t0)
+	r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", errSick, t0)
 	late := t0.Add(2 * unhealthyGrace)
 	want(t, names(r, late), []string{})
 
@@ -305,7 +377,7 @@ func TestWhatIsTooManyIsRefusedAndTheRestCounts(t *testing.T) {
 	r.announce(pod(1, "pod-1", "10.0.0.1:80", many(maxPrefixesPerPod-1)...))
 	r.announce(pod(2, "pod-1", "10.0.0.1:80", "z/1", "z/2"))
 	var codes []string
-	for _, s := range r.statuses(2, false) {
+	for _, s := range r.statuses(2, false, t0) {
 		codes = append(codes, s.prefix+" "+s.code)
 	}
 	want(t, codes, []string{"z/1 authenticating", "z/2 too_many"})
@@ -359,14 +431,14 @@ func TestTheOfferIsMadeAnewExactlyWhenItMayHaveChanged(t *testing.T) {
 	}
 	change("an announcement", func() { r.announce(pod(1, "pod-1", "10.0.0.1:80", "a/1", "b/1")) })
 	change("a verdict", func() { r.grant("pod-1", "a/1") })
-	change("a self-detection", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", false, t0) })
+	change("a self-detection", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", errSick, t0) })
 	if r.offer(t0.Add(unhealthyGrace-1)) != last {
 		t.Error("the offer is made anew within the grace")
 	}
 	if o := r.offer(t0.Add(unhealthyGrace)); o == last || len(o.prefixes) != 0 {
 		t.Errorf("after the grace it has %v", o.prefixes)
 	}
-	change("recovery", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", true, t0) })
+	change("recovery", func() { r.detected(dmsc.MustParsePrefix("a/1"), "10.0.0.1:80", nil, t0) })
 	change("the end of a stream", func() { r.closed(1, t0) })
 	change("the end of a lease", func() { r.tick(t0.Add(time.Hour)) })
 	change("another announcement", func() { r.announce(pod(2, "pod-1", "10.0.0.1:80", "a/1")) })

@@ -22,6 +22,7 @@ type picture struct {
 	unpublished bool         // the newest FIB could not be published
 	spfLog      []*computation
 	pods        []PodStatus
+	faults      []InstanceFault
 	policies    []scsc.Status
 	dataPlane   bool
 	selfSince   time.Time // of dataPlane
@@ -66,7 +67,10 @@ type Summary struct {
 	// LinkFaults are the first of those that are not full.
 	LinkFaults   []LinkFault  `json:"link_faults"`
 	PrefixCounts PrefixCounts `json:"prefix_counts"`
-	PolicyCounts PolicyCounts `json:"policy_counts"`
+	// InstanceFaults are the first of InstanceFaultCount.
+	InstanceFaults     []InstanceFault `json:"instance_faults"`
+	InstanceFaultCount int             `json:"instance_fault_count"`
+	PolicyCounts       PolicyCounts    `json:"policy_counts"`
 	// PoliciesRefused are the first of those that this node or its Envoy refuses.
 	PoliciesRefused []PolicyStatus `json:"policies_refused"`
 	// Refusals are what Envoy has refused and that waits for a better version.
@@ -84,7 +88,8 @@ type LinkCounts struct {
 // PrefixCounts counts the prefixes of the pods of a node by where they stand.
 type PrefixCounts struct {
 	Announced int `json:"announced"`
-	Pending   int `json:"pending"`
+	Pending   int `json:"pending"`   // for another reason than the next
+	Unhealthy int `json:"unhealthy"` // granted, and without a healthy instance of the pod
 	Denied    int `json:"denied"`
 }
 
@@ -250,7 +255,7 @@ func (n *Node) show(rd linkstate.Ready, now time.Time) {
 		spfLog: n.loop.spfLog, dataPlane: n.loop.dataPlane, selfSince: n.loop.selfSince, acked: n.loop.acked, unackedFrom: n.loop.unackedFrom,
 		spa: n.loop.spa, scsc: n.loop.scsc, policiesEnd: n.overlay.Until(),
 		documents: n.loop.documents, outside: n.loop.outside,
-		policies: n.loop.reported, pods: n.loop.pods, refusals: n.loop.refusals, alarms: n.loop.alarms, split: n.loop.split,
+		policies: n.loop.reported, pods: n.loop.pods, faults: n.loop.instanceFaults, refusals: n.loop.refusals, alarms: n.loop.alarms, split: n.loop.split,
 	})
 	for _, shown := range n.loop.drainShown {
 		close(shown)
@@ -316,6 +321,10 @@ func (n *Node) summary() Summary {
 	}
 	s.LinkCounts, s.PrefixCounts, s.PolicyCounts = p.count()
 	s.LinkFaults = linkFaults(p.view, p.dataPlane, now)
+	s.InstanceFaults, s.InstanceFaultCount = some(slices.Clone(p.faults[:min(len(p.faults), maxNames)])), len(p.faults)
+	for i, f := range s.InstanceFaults {
+		s.InstanceFaults[i].SinceSec = elapsed(f.Since, now)
+	}
 	return s
 }
 
@@ -335,11 +344,13 @@ func (p *picture) count() (links LinkCounts, prefixes PrefixCounts, policies Pol
 		}
 	}
 	for _, pod := range p.pods {
-		switch pod.State {
-		case announced.String():
+		switch {
+		case pod.State == announced.String():
 			prefixes.Announced++
-		case denied.String():
+		case pod.State == denied.String():
 			prefixes.Denied++
+		case pod.Code == codeUnhealthy:
+			prefixes.Unhealthy++
 		default:
 			prefixes.Pending++
 		}

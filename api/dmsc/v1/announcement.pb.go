@@ -83,7 +83,8 @@ type PrefixState int32
 
 const (
 	PrefixState_PREFIX_STATE_UNSPECIFIED PrefixState = 0
-	// Waiting for the SPA; not advertised.
+	// Not advertised yet, or not now: it waits for the SPA, for an instance that
+	// passes its check, or for the gateway; the code says for which.
 	PrefixState_PREFIX_STATE_PENDING PrefixState = 1
 	// Authenticated and advertised.
 	PrefixState_PREFIX_STATE_ANNOUNCED PrefixState = 2
@@ -434,7 +435,7 @@ type PrefixStatus struct {
 	Prefix string      `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	State  PrefixState `protobuf:"varint,2,opt,name=state,proto3,enum=dmsc.v1.PrefixState" json:"state,omitempty"`
 	// Stable reason of a denial or a wait, for example "not_granted",
-	// "spa_unavailable"; empty when announced.
+	// "spa_unavailable", "unhealthy"; empty when announced.
 	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
 	// The reason in words, for people.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
