@@ -11,10 +11,11 @@ import (
 
 // What a client can cost is bounded, by its own stream and before it reaches
 // what others need. The bytes of one request are bounded by ServerOptions, the
-// names by Config.MaxNames, the streams by Config.MaxStreams and
-// what else is said in places.go. A response that the client does not read ends its stream
-// after Config.SendTimeout, and holds until then no copies of resources, but
-// references. Requests that come faster than a stream may work are read later:
+// names by Config.MaxNames, those of all streams of a node together by
+// Config.MaxNamesSize (names.go), the streams by Config.MaxStreams and what else is
+// said in places.go. gRPC takes the first response whole; a further one that the
+// client does not read ends its stream after Config.SendTimeout, and holds until
+// then no copies of resources, but references. Requests that come faster than a stream may work are read later:
 // HTTP/2 lets the client wait.
 
 const (
@@ -107,8 +108,8 @@ func (st *stream) greeting(ctx context.Context, requests <-chan *request) (*requ
 		return r, nil
 	case <-ctx.Done():
 		return nil, nil
-	case <-st.evicted:
-		return nil, errGivesWay
+	case err := <-st.evicted:
+		return nil, err
 	case <-time.After(st.srv.cfg.SendTimeout):
 		return nil, status.Errorf(codes.DeadlineExceeded, "no request within %s", st.srv.cfg.SendTimeout)
 	}
@@ -123,8 +124,8 @@ func (st *stream) write(f *frame) error {
 	select {
 	case err := <-st.written:
 		return err
-	case <-st.evicted:
-		return errGivesWay
+	case err := <-st.evicted:
+		return err
 	case <-st.sendTimer.C:
 		st.log.Warn("envoy does not read: its stream ends", "type_url", f.typ.URL(), "nonce", f.nonce)
 		return status.Errorf(codes.DeadlineExceeded, "a response was not read within %s", st.srv.cfg.SendTimeout)

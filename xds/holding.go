@@ -129,6 +129,7 @@ type nameSet struct {
 	plus  map[string]struct{}
 	minus map[string]struct{} // of list
 	tried int                 // len(plus)+len(minus) when share did not help
+	size  int                 // of all names, by sizeOf
 }
 
 func (n *nameSet) has(name string) bool {
@@ -146,6 +147,7 @@ func (n *nameSet) add(name string) {
 	if n.has(name) {
 		return
 	}
+	n.size += sizeOf(name)
 	if _, gone := n.minus[name]; gone {
 		delete(n.minus, name)
 		return
@@ -160,6 +162,7 @@ func (n *nameSet) remove(name string) {
 	if !n.has(name) {
 		return
 	}
+	n.size -= sizeOf(name)
 	if _, own := n.plus[name]; own {
 		delete(n.plus, name)
 		return
@@ -216,5 +219,6 @@ func (n *nameSet) share(list []string) {
 	for name := range n.all() {
 		next.add(name)
 	}
+	next.size = n.size
 	*n = next
 }

@@ -101,6 +101,9 @@ func TestANameSetIsASet(t *testing.T) {
 		if set.len() != len(want) || set.has(name) != want[name] {
 			t.Fatalf("%d names, want %d; %s: %t, want %t", set.len(), len(want), name, set.has(name), want[name])
 		}
+		if size := len(want) * sizeOf("A"); set.size != size {
+			t.Fatalf("size %d, want %d", set.size, size)
+		}
 	}
 	if got := slices.Sorted(set.all()); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 		t.Errorf("got %v, want %v", got, want)

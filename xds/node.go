@@ -112,13 +112,25 @@ func (n *node) join(st *stream, most int) (streams int, gone *stream) {
 		if gone == nil {
 			gone = voice // there is place for one only
 		}
-		n.streams = slices.DeleteFunc(slices.Clone(n.streams), func(other *stream) bool { return other == gone })
+		n.take(gone)
 	}
 	n.streams = append(n.streams, st)
 	if st.serves == only(Clusters) {
 		n.announced = "" // Envoy opens it first, and has one
 	}
 	return len(n.streams), gone
+}
+
+// drop takes a stream off that is about to end.
+func (n *node) drop(st *stream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.take(st)
+}
+
+// take is drop, and needs n.mu.
+func (n *node) take(st *stream) {
+	n.streams = slices.DeleteFunc(slices.Clone(n.streams), func(other *stream) bool { return other == st })
 }
 
 func (n *node) leave(st *stream, now time.Time) (streams int) {

@@ -16,9 +16,9 @@ import (
 var errGivesWay = status.Error(codes.ResourceExhausted, "too many streams: this one gives way to a newer one")
 
 // evict ends a stream, whatever it is waiting for.
-func (st *stream) evict() {
+func (st *stream) evict(why error) {
 	select {
-	case st.evicted <- struct{}{}:
+	case st.evicted <- why:
 	default:
 	}
 }
@@ -29,7 +29,7 @@ func (s *Server) admit(st *stream) {
 	defer s.mu.Unlock()
 	s.strangers = append(s.strangers, st)
 	if len(s.strangers) > s.cfg.MaxStrangers {
-		s.strangers[0].evict()
+		s.strangers[0].evict(errGivesWay)
 		s.strangers = slices.Delete(s.strangers, 0, 1)
 	}
 }
@@ -90,7 +90,7 @@ func (s *Server) join(name string, st *stream) (n *node, streams int, err error)
 	streams, gone := n.join(st, s.cfg.MaxStreamsPerNode)
 	if gone != nil {
 		st.log.Warn("a stream gives way: do several Envoys share one node.id?", "streams", streams, "given_up", gone.id)
-		gone.evict()
+		gone.evict(errGivesWay)
 	}
 	return n, streams, nil
 }

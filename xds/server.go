@@ -45,11 +45,17 @@ type Config struct {
 	// one that Status is about. An Envoy has one, or one per type, and twice that
 	// while it restarts. Default 64.
 	MaxStreamsPerNode int
+	// MaxNamesSize bounds what the streams of one node say by name, together, and
+	// what those of MaxStrangers say: in bytes, each name its length and 256. For
+	// more the stream ends that has accepted the fewest types, of such the one
+	// that says the most. 100 000 names of 60 bytes are 32 MB. Default 128 MiB.
+	MaxNamesSize int
 	// MaxStrangers bounds the streams that have not named themselves yet, or a
 	// node that nothing was published to. For a further one the oldest ends.
 	// Default 32.
 	MaxStrangers int
-	// SendTimeout bounds how long a client may leave a response unread, or say
+	// SendTimeout bounds how long a client may leave a response unread, from the
+	// second of its stream on (gRPC takes the first one whole), or say
 	// nothing at first; then its stream ends. Default 30 s.
 	SendTimeout time.Duration
 	// History is how many different sets of a node are kept for Rollback, as
@@ -86,6 +92,7 @@ func New(cfg Config) *Server {
 	cfg.MaxNames = cmp.Or(cfg.MaxNames, 100_000)
 	cfg.MaxStreams = cmp.Or(cfg.MaxStreams, 10_000)
 	cfg.MaxStreamsPerNode = cmp.Or(cfg.MaxStreamsPerNode, 64)
+	cfg.MaxNamesSize = cmp.Or(cfg.MaxNamesSize, 128<<20)
 	cfg.MaxStrangers = cmp.Or(cfg.MaxStrangers, 32)
 	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 30*time.Second)
 	cfg.History = cmp.Or(cfg.History, 20)

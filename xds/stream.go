@@ -19,8 +19,9 @@ type stream struct {
 	serves  [numTypes]bool
 	wake    chan struct{} // one pending poke is enough: the newest set counts
 	written chan error
-	evicted chan struct{} // see evict
-	placed  bool          // guarded by srv.mu
+	evicted chan error   // see evict
+	placed  bool         // guarded by srv.mu
+	said    atomic.Int64 // size of the names it said; see names.go
 	report  atomic.Pointer[report]
 
 	// ---- run's goroutine only
@@ -42,7 +43,9 @@ type stream struct {
 	retryWait  time.Duration
 	retrying   bool
 	sendTimer  *time.Timer
-	strange    bool // it has asked for a type that is not served
+	weighed    int64 // said, when it was last looked at
+	brought    int   // size of the names it came back with and that nobody knows
+	strange    bool  // it has asked for a type that is not served
 	inherited  [numTypes]map[string]*resource
 	leaving    bool   // the time to leave it runs
 	disowned   bool   // nothing is inherited any more
@@ -55,7 +58,7 @@ type stream struct {
 func newStream(s *Server, d dialect, types [numTypes]bool) *stream {
 	st := &stream{
 		srv: s, dialect: d, serves: types, id: s.streams.Add(1),
-		wake: make(chan struct{}, 1), written: make(chan error, 1), evicted: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), written: make(chan error, 1), evicted: make(chan error, 1),
 	}
 	st.report.Store(&report{})
 	return st
@@ -113,8 +116,8 @@ func (st *stream) run(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-st.evicted:
-				return errGivesWay
+			case err := <-st.evicted:
+				return err
 			case next, ok := <-requests:
 				if !ok {
 					return nil

@@ -201,6 +201,9 @@ func (st *stream) handle(r *request) error {
 	if err := st.checkNames(t, r); err != nil {
 		return err
 	}
+	if err := st.weigh(t, r); err != nil {
+		return err
+	}
 	sub := &st.subs[t]
 	st.settle(t, r)
 	if r.whole {
@@ -219,6 +222,11 @@ func (st *stream) handle(r *request) error {
 			sub.hold(name, &resource{name: name, version: version})
 		}
 		st.inherit(t, r.initial)
+		for name := range r.initial {
+			if st.want.get(t, name) == nil {
+				st.brought += sizeOf(name)
+			}
+		}
 	}
 	if len(r.subscribe) > 0 {
 		sub.named = true
