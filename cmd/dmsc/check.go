@@ -22,10 +22,11 @@ func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE…",
 		Short: "Check settings, topology, grants, policy and border files, or folders of them, as the programs would read them",
-		Long: "Check files as the programs would read them, with every fault at file:line:column: documents by their kind, and the\n" +
+		Long: "Check files as the programs would read them, with their faults at file:line:column: documents by their kind, and the\n" +
 			"settings of dmsc node, spa and scsc, together with the files that these name, as at the start of the process. Settings\n" +
 			"are what the file and DMSC_ variables say. What only shows on the machine of the process, such as a port in use, is not\n" +
-			"looked at. A folder of settings is checked file by file; other documents of a folder belong together.",
+			"looked at. Faults come in the order in which the programs meet them: what hangs on a part that cannot be read is told when\n" +
+			"that is mended. A folder of settings is checked file by file; other documents of a folder belong together.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var faults []error
@@ -69,8 +70,17 @@ func isSettings(file string) bool {
 	return err == nil && p != ""
 }
 
-// checkSettings reads the settings of a process, and what they name.
+// checkSettings reads the settings of a process, and what they name. It says for
+// whose it took a bad file, since a key may be unknown to that process alone.
 func checkSettings(path string, process config.Process) (found, error) {
+	f, err := settings(path, process)
+	if err != nil && process != config.EnvoyProcess {
+		err = fmt.Errorf("%w\n%s: taken by its keys for the settings of dmsc %s", err, path, process)
+	}
+	return f, err
+}
+
+func settings(path string, process config.Process) (found, error) {
 	switch process {
 	case config.EnvoyProcess:
 		return found{}, fmt.Errorf("%s is a bootstrap of Envoy; check it with envoy --mode validate -c %s", path, path)

@@ -1,15 +1,12 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
+	"math"
 	"reflect"
-	"slices"
 	"strings"
 
-	"github.com/spf13/viper"
-
+	"github.com/dmsc-mesh/dmsc/internal/manifest"
 	"github.com/dmsc-mesh/dmsc/internal/regular"
 )
 
@@ -42,34 +39,36 @@ func tops(settings any) (keys []string) {
 	return keys
 }
 
-// ProcessOf tells which process a file is the settings of, by the keys at its top:
-// the one that knows the most of them, of several the first. It is "" if no
-// process knows any, as for a document with a kind or for what is no YAML.
+// ProcessOf tells which process a file is the settings of, by the keys at its top,
+// even if one is given twice. A key that only one process knows says more than
+// those of several; of processes with the same keys it is the first. It is "" if
+// no process knows any, as for a document with a kind or for what is no YAML.
 func ProcessOf(path string) (Process, error) {
 	data, err := regular.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read settings: %w", err)
 	}
-	v := viper.New()
-	v.SetConfigType("yaml")
-	if v.ReadConfig(bytes.NewReader(data)) != nil {
+	doc, err := manifest.ParseSettings(path, data)
+	if err != nil || doc.Has("$.apiVersion") || doc.Has("$.kind") {
 		return "", nil
 	}
-	keys := slices.Collect(maps.Keys(v.AllSettings()))
-	if slices.Contains(keys, "apiversion") || slices.Contains(keys, "kind") {
-		return "", nil
+	knownBy := map[string]int{}
+	for _, p := range topKeys {
+		for _, key := range p.keys {
+			knownBy[key]++
+		}
 	}
 	var found Process
-	most := 0
+	most := 0.0
 	for _, p := range topKeys {
-		known := 0
+		match := 0.0
 		for _, key := range p.keys {
-			if slices.Contains(keys, key) {
-				known++
+			if doc.Has("$." + key) {
+				match += math.Pow(10, float64(-knownBy[key]))
 			}
 		}
-		if known > most {
-			found, most = p.Process, known
+		if match > most {
+			found, most = p.Process, match
 		}
 	}
 	return found, nil

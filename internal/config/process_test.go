@@ -24,6 +24,7 @@ func TestSettingsAreToldByTheirKeys(t *testing.T) {
 	}
 	for text, want := range map[string]Process{
 		"node: sg-1": NodeProcess, "grants: g.yaml": SPAProcess, "policy_ttl: 10m": SCSCProcess, "node: scsc\nobserve: []": SCSCProcess,
+		"grants: g.yaml\ndomain: d\nstate_dir: /tmp\nlisten: :1": SPAProcess, "node: sg-1\nnode: sg-1\nrole: SG": NodeProcess,
 		"": "", "nothing: of ours": "", "kind: Topology\nnode: sg-1": "", "\tno: yaml": "",
 	} {
 		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
