@@ -1,20 +1,16 @@
 package xds_test
 
 import (
-	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/dmsc-mesh/dmsc/xds"
-	"github.com/dmsc-mesh/dmsc/xds/xdstest"
 )
 
 // sayNames has a foe subscribe to n names of 100 bytes that nobody knows.
@@ -82,50 +78,6 @@ func TestNamesOfAllStreamsOfANodeAreBoundedTogether(t *testing.T) {
 				again.ExpectAck(xds.Endpoints, "+a")
 			})
 		})
-	}
-}
-
-// A foe with many streams and many names on each, who reads nothing, costs what
-// Config.MaxNamesSize says.
-func TestStreamsThatSayManyNamesAndReadNothingCostABoundedAmountOfMemory(t *testing.T) {
-	const streams, names, room, bound = 64, 10_000, 4, 128 << 20
-	f := serve(t, xds.Config{MaxNamesSize: room * names * (100 + 256)})
-	f.events = make(chan xds.Event, 1000)
-	f.publish("sg-1", simple("a"))
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	var conn discoveryv3.AggregatedDiscoveryServiceClient
-	for i := range streams {
-		if i%8 == 0 {
-			conn = discoveryv3.NewAggregatedDiscoveryServiceClient(xdstest.Serve(t, f.Server))
-		}
-		stream, err := conn.DeltaAggregatedResources(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sayNames(t, stream, "sg-1", names)
-	}
-	for ended := 0; ended < streams-room && ctx.Err() == nil; {
-		select {
-		case e := <-f.events:
-			if e.Kind == xds.Disconnected {
-				ended++
-			}
-		case <-ctx.Done():
-			t.Errorf("%d streams have ended, want %d", ended, streams-room)
-		}
-	}
-	grown := int64(heap()) - int64(before)
-	t.Logf("the process has grown by %d MiB", grown>>20)
-	if grown > bound {
-		t.Errorf("the process has grown by %d MiB, more than %d MiB", grown>>20, bound>>20)
 	}
 }
 

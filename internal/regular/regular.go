@@ -19,7 +19,7 @@ var tooLarge = fmt.Sprintf("it has more than %d MiB, the most that is read; spli
 func ReadFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.Unwrap(err)} // as os.ReadFile says it
 	}
 	refuse := func(why string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New(why)}
