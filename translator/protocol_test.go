@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -255,22 +255,54 @@ func TestAWebSocketPassesTwoHops(t *testing.T) {
 func TestAnUpgradeOverHTTP2IsNotAnsweredByAPlain200(t *testing.T) {
 	n := newNetwork(t, findEnvoy(t))
 	n.pod(t, pod{name: "http", refuse: http.StatusOK})
-	client := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}
-	t.Cleanup(client.CloseIdleConnections)
 	ingress := n.distance(t)
 	for _, node := range []string{ingress, n.states["sg-2"].Addrs.Ingress} {
-		request := to(t, t.Context(), node, "h/1")
-		request.Method = http.MethodConnect
-		request.Header.Set(":protocol", "websocket")
-		response, err := client.RoundTrip(request)
+		status, code := extendedConnect(t, node, "h/1")
+		if status != "501" || code != "not-upgraded; node=sg-2" {
+			t.Errorf("%s answers %s %s", node, status, code)
+		}
+	}
+}
+
+// extendedConnect asks for a WebSocket as net/http cannot, and returns the status
+// and the dmsc-error of the answer.
+func extendedConnect(t *testing.T, ingress, prefix string) (status, code string) {
+	t.Helper()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", ingress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{
+		{":method", "CONNECT"}, {":protocol", "websocket"}, {":scheme", "http"}, {":path", "/"}, {":authority", "pod"}, {"dmsc-service-prefix", prefix},
+	} {
+		if err := encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Fprint(c, http2.ClientPreface)
+	framer := http2.NewFramer(c, c)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true})); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := framer.ReadFrame()
 		if err != nil {
 			t.Fatal(err)
 		}
-		response.Body.Close()
-		if got := response.Header.Get("dmsc-error"); response.StatusCode != 501 || got != "not-upgraded; node=sg-2" {
-			t.Errorf("%s answers %d %s", node, response.StatusCode, got)
+		if answer, ok := frame.(*http2.MetaHeadersFrame); ok {
+			for _, f := range answer.RegularFields() {
+				if f.Name == "dmsc-error" {
+					code = f.Value
+				}
+			}
+			return answer.PseudoValue("status"), code
 		}
 	}
 }

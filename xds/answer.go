@@ -90,8 +90,7 @@ func (st *stream) nacked(t Type, resp *response, message string) {
 	st.lastNack = nack
 	st.log.Warn("envoy refused resources", "type_url", t.URL(), "resources", nack.Resources,
 		"version", nack.Version, "nonce", resp.nonce, "err", message)
-	st.unheard = append(st.unheard[max(0, len(st.unheard)-maxUnheard+1):], news)
-	st.complain()
+	st.unheard = append(st.unheard[max(0, len(st.unheard)-maxUnheard+1):], news) // told in takeStock, when Status knows
 }
 
 // refusal is a NACK, and the versions it is about.

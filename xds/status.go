@@ -30,7 +30,8 @@ func (k EventKind) String() string {
 }
 
 // Event is news of one node's client. Events of one stream arrive in order;
-// of different streams in any order.
+// of different streams in any order. When Acked or Nacked comes, Status knows of
+// it.
 type Event struct {
 	Kind    EventKind
 	Node    string
