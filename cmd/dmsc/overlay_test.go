@@ -53,29 +53,15 @@ static_resources:
 	f := start(t, "node", "--set", "node=sg-1", "--set", "role=SG", "--set", "state_dir="+dir, "--set", "log.format=json",
 		"--set", "listen.api=127.0.0.1:0", "--set", "listen.peering=127.0.0.1:0", "--set", "listen.health=127.0.0.1:0",
 		"--set", "envoy.ingress="+ingress, "--set", "envoy.fabric="+fabric).logged(t, "node is up")
-	g := lab.NewGroup()
-	t.Cleanup(func() {
-		if err := g.Stop(10 * time.Second); err != nil {
-			t.Error(err)
-		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	_, err = lab.StartEnvoy(ctx, g, lab.EnvoyConfig{
+	startGateway(t, f["health"], lab.EnvoyConfig{
 		Name: "existing", Binary: envoy, Bootstrap: dir + "/existing.yaml", Admin: dir + "/admin.sock", Log: dir + "/envoy.log",
 		Args: []string{"--config-yaml", overlay},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	untilReady(ctx, t, f["health"])
-	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := oneRequestClient()
 	if code, body := get(t, c, own, "a/1"); code != http.StatusOK || body != "own" {
 		t.Errorf("its own listener answers %d %q", code, body)
 	}
-	if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
-		t.Errorf("the ingress answers %d %q", code, body)
-	}
+	knowsNoName(t, c, ingress)
 }
 
 // A fleet whose bootstraps have streams of their own for each type, and no ADS,
@@ -105,30 +91,29 @@ envoy:
 			}
 			writeFile(t, dir+"/envoy.yaml", boot, 0o644)
 			f := start(t, "node", "--config", config).logged(t, "node is up")
-			g := lab.NewGroup()
-			t.Cleanup(func() {
-				if err := g.Stop(10 * time.Second); err != nil {
-					t.Error(err)
-				}
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			if _, err := lab.StartEnvoy(ctx, g, lab.EnvoyConfig{
+			startGateway(t, f["health"], lab.EnvoyConfig{
 				Name: "fleet", Binary: envoy, Bootstrap: dir + "/envoy.yaml", Admin: dir + "/admin.sock", Log: dir + "/envoy.log",
-			}); err != nil {
-				t.Fatal(err)
-			}
-			untilReady(ctx, t, f["health"])
-			c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-			if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
-				t.Errorf("the ingress answers %d %q", code, body)
-			}
+			})
+			knowsNoName(t, oneRequestClient(), ingress)
 		})
 	}
 }
 
-func untilReady(ctx context.Context, t *testing.T, health string) {
+// startGateway starts an Envoy until the test ends, and waits until the agent at
+// health finds it ready.
+func startGateway(t *testing.T, health string, cfg lab.EnvoyConfig) {
 	t.Helper()
+	g := lab.NewGroup()
+	t.Cleanup(func() {
+		if err := g.Stop(10 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := lab.StartEnvoy(ctx, g, cfg); err != nil {
+		t.Fatal(err)
+	}
 	err := lab.Until(ctx, "the Envoy is no gateway", func(context.Context) error {
 		var status struct {
 			Ready bool `json:"ready"`
@@ -141,6 +126,18 @@ func untilReady(ctx context.Context, t *testing.T, health string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func oneRequestClient() *http.Client {
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+}
+
+// knowsNoName: the ingress is sg-1's, and nothing is announced.
+func knowsNoName(t *testing.T, c *http.Client, ingress string) {
+	t.Helper()
+	if code, body := get(t, c, ingress, "a/1"); code != http.StatusNotFound || !strings.Contains(body, "no-route; node=sg-1") {
+		t.Errorf("the ingress answers %d %q", code, body)
 	}
 }
 
